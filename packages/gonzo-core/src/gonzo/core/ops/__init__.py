@@ -1,0 +1,1 @@
+"""Differentiable tensor operations, each with a reference and kernels tested against it."""

@@ -1,0 +1,80 @@
+"""The loop over time as the module's docstring writes it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def forward(
+    u: Tensor, state: Tensor, system: Tensor, lengths: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """See `gonzo.core.ops.ssm_scan`."""
+    _, _, c, _, _ = vectors = _vectors(system)
+    x = _numbers(state)  # (B, H, N)
+    outputs = []
+    for t in range(u.shape[1]):
+        valid = _valid(t, lengths, x)
+        x = torch.where(valid, _advance(x, u[:, t], *vectors), x)
+        outputs.append(torch.where(valid[..., 0], 2 * (c * x).real.sum(-1), 0))
+    return torch.stack(outputs, 1).to(u.dtype), torch.stack([x.real, x.imag], -2)
+
+
+def backward(
+    grad_y: Tensor,
+    grad_state: Tensor,
+    u: Tensor,
+    state: Tensor,
+    system: Tensor,
+    lengths: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of u, state and system by the chain rule, from the last step to the first."""
+    a, b, c, p, q = vectors = _vectors(system)
+    states = [_numbers(state)]
+    for t in range(u.shape[1]):
+        valid = _valid(t, lengths, states[0])
+        states.append(torch.where(valid, _advance(states[-1], u[:, t], *vectors), states[-1]))
+    d_x = _numbers(grad_state)
+    d_u = torch.zeros(u.shape, dtype=state.dtype, device=u.device)
+    d_vectors = torch.zeros(5, *a.shape, dtype=a.dtype, device=a.device)
+    for t in reversed(range(u.shape[1])):
+        valid = _valid(t, lengths, d_x)
+        before, after = states[t], states[t + 1]
+        d_y = torch.where(valid, 2 * grad_y[:, t, :, None].to(state.dtype), 0)
+        d_new = torch.where(valid, d_x, 0) + d_y * c.conj_physical()
+        mixed = 2 * (q * before).real.sum(-1, keepdim=True)
+        d_mixed = 2 * (d_new * p.conj_physical()).real.sum(-1, keepdim=True)
+        d_u[:, t] = (d_new * b.conj_physical()).real.sum(-1)
+        parts = (
+            d_new * before.conj_physical(),
+            d_new * u[:, t, :, None],
+            d_y * after.conj_physical(),
+            d_new * mixed,
+            d_mixed * before.conj_physical(),
+        )
+        d_vectors += torch.stack([part.sum(0) for part in parts])
+        d_x = torch.where(valid, d_new * a.conj_physical() + d_mixed * q.conj_physical(), d_x)
+    d_vectors = d_vectors[: system.shape[1]]
+    d_system = torch.stack([d_vectors.real, d_vectors.imag], -2).transpose(0, 1).contiguous()
+    return d_u.to(u.dtype), torch.stack([d_x.real, d_x.imag], -2), d_system
+
+
+def _advance(x: Tensor, u: Tensor, a: Tensor, b: Tensor, c: Tensor, p: Tensor, q: Tensor) -> Tensor:
+    return a * x + p * (2 * (q * x).real.sum(-1, keepdim=True)) + b * u[..., None]
+
+
+def _vectors(system: Tensor) -> tuple[Tensor, ...]:
+    """a, b, c, p, q, (H, N) each; p and q are zero in a diagonal model."""
+    vectors = _numbers(system).unbind(1)
+    return vectors if len(vectors) == 5 else (*vectors, *[torch.zeros_like(vectors[0])] * 2)
+
+
+def _numbers(parts: Tensor) -> Tensor:
+    return torch.complex(*parts.unbind(-2))
+
+
+def _valid(t: int, lengths: Tensor | None, x: Tensor) -> Tensor:
+    """Whether step t counts, (B, 1, 1)."""
+    if lengths is None:
+        return torch.ones(len(x), 1, 1, dtype=torch.bool, device=x.device)
+    return (t < lengths)[:, None, None]

@@ -1,0 +1,1 @@
+"""The commands of `gonzo`, one module each with `command(arguments) -> exit code`."""

@@ -1,0 +1,59 @@
+"""Whatever moment a run is killed at, starting it again ends with the same numbers."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gonzo.lab import Run
+
+TESTS = Path(__file__).parent
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
+
+
+def command(directory: str, pause: float = 0.004) -> list[str]:
+    line = f"run toy.line --steps 250 --threads 1 --pause {pause} --run-dir {directory}"
+    return [*line.split(), "--checkpoint-seconds", "0.02"]
+
+
+def numbers(directory: Path) -> tuple[dict[str, float], dict[str, str]]:
+    metrics = json.loads((directory / "result.json").read_text())["metrics"]
+    logged = {p.parent.name: p.read_text() for p in (directory / "metrics").rglob("*.jsonl")}
+    assert len(logged) == 2
+    return metrics, logged
+
+
+def test_ten_kills_and_a_ctrl_c_change_nothing(tmp_path: Path) -> None:
+    moments = random.Random(7)
+    jobs = [
+        *(["SIGKILL", moments.uniform(0.05, 0.7), command("killed")] for _ in range(10)),
+        ["", 0, command("killed")],
+        ["SIGINT", 1.0, command("stopped")],
+        ["", 0, command("stopped")],
+        ["", 0, command("whole", pause=0)],
+        ["", 0, command("held")],
+    ]
+    with Run(tmp_path / "held"):
+        server = subprocess.run(
+            [sys.executable, str(TESTS / "kill_server.py"), json.dumps(jobs)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(TESTS / "toy")},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    codes = json.loads(server.stdout.splitlines()[-1])
+    assert codes == [-signal.SIGKILL] * 10 + [0, 130, 0, 0, 2], server.stderr
+    assert "Traceback" not in server.stderr
+    assert server.stderr.count("| continues") >= 2
+    assert "of 'steep/train'. To continue: gonzo run toy.line --steps 250" in server.stderr
+    assert "held is in use by another process" in server.stderr
+    assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
+    assert numbers(tmp_path / "stopped") == numbers(tmp_path / "whole")
+    assert not list(tmp_path.rglob("*.tmp"))

@@ -1,0 +1,39 @@
+"""Every layer keeps the laws of a sequence layer."""
+
+import functools
+
+import pytest
+
+from gonzo.core.nn import ResidualStack
+from gonzo.core.testing import FORWARD_LAWS, LAWS, SequenceCase
+from gonzo.ssm import S4, S4D, Bidirectional, S4DKernel, S4Kernel
+
+D_MODEL, D_STATE = 4, 6
+
+STREAMING = {
+    "S4": functools.partial(S4, D_MODEL, D_STATE),
+    "S4Kernel": functools.partial(S4Kernel, D_MODEL, D_STATE),
+    "S4DKernel": functools.partial(S4DKernel, D_MODEL, D_STATE),
+    **{
+        f"S4D {init} {how}": functools.partial(S4D, D_MODEL, D_STATE, init=init, discretization=how)
+        for init in ("lin", "inv", "legs")
+        for how in ("zoh", "bilinear")
+    },
+    "a stack of both": lambda: ResidualStack([S4(D_MODEL, D_STATE), S4D(D_MODEL, D_STATE)]),
+}
+FORWARD_ONLY = {
+    "of S4": lambda: Bidirectional(S4(D_MODEL, D_STATE)),
+    "of S4DKernel": lambda: Bidirectional(S4DKernel(D_MODEL, D_STATE)),
+}
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("make", STREAMING.values(), ids=STREAMING)
+def test_it_keeps(law, make):
+    law(SequenceCase(make))
+
+
+@pytest.mark.parametrize("law", FORWARD_LAWS)
+@pytest.mark.parametrize("make", FORWARD_ONLY.values(), ids=FORWARD_ONLY)
+def test_bidirectional_keeps(law, make):
+    law(SequenceCase(make))
