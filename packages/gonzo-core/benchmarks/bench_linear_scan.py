@@ -1,6 +1,7 @@
 """`linear_scan` beside the elementwise operation that moves the same bytes."""
 
 import torch
+
 from gonzo.core.bench import TimeRow, main, times_peer
 from gonzo.core.ops.linear_scan import linear_scan
 

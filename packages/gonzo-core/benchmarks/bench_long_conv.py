@@ -1,9 +1,10 @@
 """`long_conv` beside what is used in its place: an FFT of twice the length, or a grouped conv1d."""
 
 import torch
+from torch.nn.functional import conv1d, pad
+
 from gonzo.core.bench import TimeRow, main
 from gonzo.core.ops.long_conv import long_conv
-from torch.nn.functional import conv1d, pad
 
 SIZES = [(64, 64, 784), (2, 64, 2048), (4, 128, 4096), (4, 128, 16384)]
 

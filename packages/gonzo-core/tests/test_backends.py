@@ -2,6 +2,7 @@ import threading
 
 import pytest
 import torch
+
 from gonzo.core.backends import BACKENDS, backend, choose, explain, recorded
 from gonzo.core.ops.linear_scan import linear_scan
 

@@ -1,5 +1,9 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.signal import lfilter
+
 from gonzo.core.backends import backend
 from gonzo.core.ops.linear_scan import linear_scan
 from gonzo.core.testing import (
@@ -8,9 +12,6 @@ from gonzo.core.testing import (
     compare_backends,
     poisoned_allocations,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.signal import lfilter
 
 B, T, D = 2, 7, 5
 DECAYS = [(D,), (T, D), (B, T, D), (B, 1, D), (B, T, 1), (1, T, 1), (T, 1), (1,), ()]

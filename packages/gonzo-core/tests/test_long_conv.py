@@ -1,11 +1,12 @@
 import pytest
 import torch
-from gonzo.core.fft_sizes import fast_size
-from gonzo.core.ops.long_conv import cpu, fourier, long_conv
-from gonzo.core.testing import TOLERANCE, assert_close, compare_backends, relative_rms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import fftconvolve
+
+from gonzo.core.fft_sizes import fast_size
+from gonzo.core.ops.long_conv import cpu, fourier, long_conv
+from gonzo.core.testing import TOLERANCE, assert_close, compare_backends, relative_rms
 
 # (time, taps, taps of the future): shorter, equal and longer than the sequence, on both ways.
 SIZES = [

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+
 from gonzo.core.numba_kernels import kernel, run_rows
 
 SCAN = """

@@ -24,13 +24,13 @@ def system(heads=H, n=N, *, vectors=5, dtype=F64):
     )
     w[:, 0] = torch.stack([a.real, a.imag], 1)
     w[:, 3:] /= 4 * n
-    return w[:, :vectors].to(dtype).contiguous()
+    return w[:, :vectors].to(dtype).permute(1, 2, 3, 0).contiguous()
 
 
 def inputs(batch=B, time=T, heads=H, n=N, *, vectors=5, dtype=F64):
     return {
         "u": torch.randn(batch, time, heads, dtype=dtype),
-        "state": torch.randn(batch, heads, 2, n, dtype=dtype),
+        "state": torch.randn(batch, 2, n, heads, dtype=dtype),
         "system": system(heads, n, vectors=vectors, dtype=dtype),
     }
 
@@ -48,12 +48,12 @@ def dense(w):
 @pytest.mark.parametrize("name", ["reference", "cpu"])
 def test_an_impulse_gives_powers(name):
     w = system(1, 1, vectors=3)
-    a, b, c = torch.complex(w[0, :, 0, 0], w[0, :, 1, 0])
+    a, b, c = torch.complex(w[:, 0, 0, 0], w[:, 1, 0, 0])
     u = torch.zeros(1, 40, 1, dtype=F64)
     u[0, 0] = 1
-    y, final = ssm_scan(u, torch.zeros(1, 1, 2, 1, dtype=F64), w, backend=name)
+    y, final = ssm_scan(u, torch.zeros(1, 2, 1, 1, dtype=F64), w, backend=name)
     assert_close(y[0, :, 0], 2 * (c * b * a ** torch.arange(40)).real)
-    assert_close(torch.complex(final[0, 0, 0], final[0, 0, 1]), (a**39 * b)[None])
+    assert_close(torch.complex(final[0, 0, 0], final[0, 1, 0]), (a**39 * b)[None])
 
 
 @pytest.mark.parametrize("vectors", [3, 5])
@@ -62,15 +62,15 @@ def test_it_is_scipys_simulation_of_the_dense_model(vectors, name):
     case = inputs(vectors=vectors)
     y, final = ssm_scan(**case, backend=name)
     for h in range(H):
-        a, b, c = (m.numpy() for m in dense(case["system"][h]))
+        a, b, c = (m.numpy() for m in dense(case["system"][..., h]))
         for i in range(B):
-            start = case["state"][i, h].flatten().numpy()
+            start = case["state"][i, ..., h].flatten().numpy()
             u = np.append(case["u"][i, :, h].numpy(), 0.0)
             # SciPy's y_t = C x_t comes before u_t, ours after it.
             model = (a, b[:, None], c[None], np.zeros((1, 1)), 1.0)
             _, expected, states = dlsim(model, u, x0=start)
             assert_close(y[i, :, h], torch.from_numpy(expected[1:, 0].copy()))
-            assert_close(final[i, h].flatten(), torch.from_numpy(states[-1].copy()))
+            assert_close(final[i, ..., h].flatten(), torch.from_numpy(states[-1].copy()))
 
 
 @pytest.mark.parametrize("with_lengths", [False, True])
@@ -118,8 +118,8 @@ def test_empty_batch():
         y, final = ssm_scan(**case, backend=name)
         (y.sum() + final.sum()).backward()
         assert y.shape == (0, T, H)
-        assert final.shape == (0, H, 2, N)
-        assert torch.equal(case["system"].grad, torch.zeros(H, 5, 2, N, dtype=F64))
+        assert final.shape == (0, 2, N, H)
+        assert torch.equal(case["system"].grad, torch.zeros(5, 2, N, H, dtype=F64))
 
 
 def test_strides_do_not_matter():
@@ -152,7 +152,7 @@ def test_opcheck(vectors):
     constants = list(case.values())
     tensors = [v.clone().requires_grad_() for v in constants]
     grads, op = (
-        (torch.randn(B, T, H, dtype=F64), torch.ones(B, H, 2, N, dtype=F64)),
+        (torch.randn(B, T, H, dtype=F64), torch.ones(B, 2, N, H, dtype=F64)),
         torch.ops.gonzo,
     )
     for lengths in (None, torch.tensor([4, 0, T])):
@@ -166,7 +166,7 @@ def test_opcheck(vectors):
 def test_compiles_as_one_graph():
     compiled = torch.compile(ssm_scan, fullgraph=True)
     tensors = [v.requires_grad_() for v in inputs().values()]
-    grads = torch.randn(B, T, H, dtype=F64), torch.randn(B, H, 2, N, dtype=F64)
+    grads = torch.randn(B, T, H, dtype=F64), torch.randn(B, 2, N, H, dtype=F64)
     expected = torch.autograd.grad(ssm_scan(*tensors), tensors, grads)
     outputs = compiled(*tensors)
     for actual, output in zip(outputs, ssm_scan(*tensors), strict=True):
@@ -195,7 +195,7 @@ def test_the_backward_has_the_backend_of_the_forward(monkeypatch):
 def test_states_are_not_stored():
     case = inputs(2, 2048, 8, 32, dtype=torch.float32)
     tensors = tuple(case.values())
-    grads = torch.randn(2, 2048, 8), torch.randn(2, 8, 2, 32)
+    grads = torch.randn(2, 2048, 8), torch.randn(2, 2, 32, 8)
     needed = peak_memory(functools.partial(torch.autograd.functional.vjp, ssm_scan, tensors, grads))
     assert needed <= 8 * case["u"].nbytes  # every state would be 64 times
 
@@ -229,9 +229,9 @@ def test_nan_in_the_input_moves_forward_in_time_only():
             assert bad.sum() == T - 3
 
 
-u_ok, x_ok, w_ok = torch.zeros(B, T, H), torch.zeros(B, H, 2, N), torch.zeros(H, 5, 2, N)
-w_nan = torch.zeros(H, 5, 2, N)
-w_nan[1, 4, 1, 2] = float("nan")
+u_ok, x_ok, w_ok = torch.zeros(B, T, H), torch.zeros(B, 2, N, H), torch.zeros(5, 2, N, H)
+w_nan = torch.zeros(5, 2, N, H)
+w_nan[4, 1, 2, 1] = float("nan")
 
 
 @pytest.mark.parametrize(
@@ -243,12 +243,12 @@ w_nan[1, 4, 1, 2] = float("nan")
          lambda: ssm_scan(u_ok[0], x_ok, w_ok)),
         (ValueError, "expected at least one time step, got length 0",
          lambda: ssm_scan(u_ok[:, :0], x_ok, w_ok)),
-        (ValueError, r"state of shape \(batch=3, heads=4, 2, n\), got \(2, 4, 2, 5\)",
+        (ValueError, r"state of shape \(batch=3, 2, n, heads=4\), got \(2, 2, 5, 4\)",
          lambda: ssm_scan(u_ok, x_ok[:2], w_ok)),
-        (ValueError, r"system of shape \(heads=4, 3 or 5, 2, n=5\), got \(4, 4, 2, 5\)",
-         lambda: ssm_scan(u_ok, x_ok, w_ok[:, :4])),
-        (ValueError, "state and system must have one n, got 5 and 4",
-         lambda: ssm_scan(u_ok, x_ok, w_ok[..., :4])),
+        (ValueError, r"system of shape \(3 or 5, 2, n=5, heads=4\), got \(4, 2, 5, 4\)",
+         lambda: ssm_scan(u_ok, x_ok, w_ok[:4])),
+        (ValueError, r"system of shape \(3 or 5, 2, n=5, heads=4\), got \(5, 2, 4, 4\)",
+         lambda: ssm_scan(u_ok, x_ok, w_ok[:, :, :4])),
         (TypeError, "expected a float32 or float64 state, got torch.bfloat16",
          lambda: ssm_scan(u_ok, x_ok.bfloat16(), w_ok)),
         (TypeError, "system must have the state's dtype torch.float32, got torch.float64",

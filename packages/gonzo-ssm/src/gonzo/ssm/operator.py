@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gonzo.core import SequenceModule, TrainRule
+from gonzo.core.ops.checks import check_finite
 from gonzo.core.ops.long_conv import long_conv
 from gonzo.core.ops.ssm_scan import ssm_scan
 from gonzo.core.sequence import mask_padding
@@ -27,9 +28,9 @@ class SSMState(NamedTuple):
     """The state of an operator; stale after an optimizer step, as it carries Ā, B̄ and C along."""
 
     x: Tensor
-    """(batch, d_model, 2, d_state/2): real parts, then imaginary parts."""
+    """(batch, 2, d_state/2, d_model): real parts, then imaginary parts."""
     system: Tensor
-    """(d_model, 3 or 5, 2, d_state/2): the discrete model, as `ssm_scan` takes it."""
+    """(3 or 5, 2, d_state/2, d_model): the discrete model, as `ssm_scan` takes it."""
 
     shared = frozenset({"system"})
 
@@ -88,14 +89,14 @@ class SSMOperator(SequenceModule):
 
     @abstractmethod
     def system(self) -> Tensor:
-        """Return the discrete model (d_model, 3 or 5, 2, d_state/2) in float64."""
+        """Return the discrete model (3 or 5, 2, d_state/2, d_model) in float64."""
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Convolve (batch, time, d_model) with the kernel."""
         self.check(x, lengths)
         precise = torch.float64 if x.dtype == torch.float64 else torch.float32
         y = long_conv(x.transpose(1, 2), self.kernel(x.shape[1], dtype=precise)).transpose(1, 2)
-        return mask_padding(y, lengths)
+        return mask_padding(y.to(x.dtype), lengths)
 
     def init_state(
         self,
@@ -112,7 +113,9 @@ class SSMOperator(SequenceModule):
         """
         precise = torch.float64 if self.log_dt.dtype == torch.float64 else torch.float32
         system = self.system().to(device=device, dtype=dtype or precise)
-        return SSMState(system.new_zeros(batch, *system.shape[:1], *system.shape[2:]), system)
+        if system.device.type == "cpu" and not torch.compiler.is_compiling():
+            check_finite(type(self).__name__, system=system)  # a step has no time to look
+        return SSMState(system.new_zeros(batch, *system.shape[1:]), system)
 
     def scan(
         self, x: Tensor, state: SSMState, lengths: Tensor | None = None
@@ -151,5 +154,5 @@ class SSMOperator(SequenceModule):
 
 
 def stack_system(*vectors: Tensor) -> Tensor:
-    """(d_model, n, 2) pairs to (d_model, len(vectors), 2, n)."""
-    return torch.stack(vectors, 1).transpose(-1, -2).contiguous()
+    """(d_model, n, 2) pairs to (len(vectors), 2, n, d_model)."""
+    return torch.stack(vectors).permute(0, 3, 2, 1).contiguous()

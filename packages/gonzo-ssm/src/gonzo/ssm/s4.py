@@ -68,7 +68,7 @@ class S4Kernel(SSMOperator):
         )  # fmt: skip
 
     def system(self) -> Tensor:
-        """Return Ā = diag(a) + p qᵀ, B̄ and C by Sherman-Morrison, (d_model, 5, 2, d_state/2).
+        """Return Ā = diag(a) + p qᵀ, B̄ and C by Sherman-Morrison, (5, 2, d_state/2, d_model).
 
         With D = 1/(1 - ΔΛ/2) and β = (Δ/2) / (1 + (Δ/2) P* D P), the bilinear step is
         x_t = (1 + ΔΛ/2) D x_{t-1} - 2β D P (P* D x_{t-1}) + Δ (D B - β D P (P* D B)) u_t.

@@ -96,7 +96,7 @@ class S4DKernel(SSMOperator):
         return vandermonde(mul(self.c.double(), b_bar), a_bar, length, dtype=dtype)
 
     def system(self) -> Tensor:
-        """Return Ā, B̄ and C, (d_model, 3, 2, d_state/2)."""
+        """Return Ā, B̄ and C, (3, 2, d_state/2, d_model)."""
         return stack_system(*self._discrete(), self.c.double())
 
     def extra_repr(self) -> str:

@@ -17,6 +17,9 @@ from gonzo.core.ops.checks import check_finite
 
 from .circle import Circle, circle, to_kernel, to_spectrum_gradient
 
+# Indices are unsigned: signed ones might be negative, and Numba's wrap-around keeps loops scalar.
+_U = np.uint64
+_0, _1, _2, _3, _4, _5, _6, _7 = (_U(row) for row in range(8))
 _NODES_AT_ONCE = 128  # accumulators of one block of nodes: 8 kB, in the first-level cache
 _SPECTRUM_BYTES = 1 << 21  # spectra of one block of heads
 
@@ -73,22 +76,22 @@ def _sums(v, w, g, first, size, sums):
         wr, wi = w[n, 0], w[n, 1]
         v0r, v0i, v1r, v1i = v[0, n, 0], v[0, n, 1], v[1, n, 0], v[1, n, 1]
         v2r, v2i, v3r, v3i = v[2, n, 0], v[2, n, 1], v[3, n, 0], v[3, n, 1]
-        for k in range(size):
-            a = g[0, first + k] - wr
-            b, c = g[1, first + k] - wi, g[1, first + k] + wi
+        for k in range(_U(size)):
+            a = g[_0, first + k] - wr
+            b, c = g[_1, first + k] - wi, g[_1, first + k] + wi
             x, y = a * a + b * b, a * a + c * c
             both = 1.0 / (x * y)  # one division for two reciprocals
             x, y = both * y, both * x
             alpha, gamma = a * (x + y), a * (x - y)
             beta, delta = b * x - c * y, b * x + c * y
-            sums[0, k] += v0r * alpha + v0i * beta
-            sums[1, k] += v0i * gamma - v0r * delta
-            sums[2, k] += v1r * alpha + v1i * beta
-            sums[3, k] += v1i * gamma - v1r * delta
-            sums[4, k] += v2r * alpha + v2i * beta
-            sums[5, k] += v2i * gamma - v2r * delta
-            sums[6, k] += v3r * alpha + v3i * beta
-            sums[7, k] += v3i * gamma - v3r * delta
+            sums[_0, k] += v0r * alpha + v0i * beta
+            sums[_1, k] += v0i * gamma - v0r * delta
+            sums[_2, k] += v1r * alpha + v1i * beta
+            sums[_3, k] += v1i * gamma - v1r * delta
+            sums[_4, k] += v2r * alpha + v2i * beta
+            sums[_5, k] += v2i * gamma - v2r * delta
+            sums[_6, k] += v3r * alpha + v3i * beta
+            sums[_7, k] += v3i * gamma - v3r * delta
 
 
 @kernel
@@ -101,13 +104,16 @@ def _forward_rows(start, stop, v, w, g, scale, spectrum):
     for h in range(start, stop):
         for first in range(0, nodes, _NODES_AT_ONCE):
             size = min(_NODES_AT_ONCE, nodes - first)
-            _sums(v[h], w[h], split, first, size, sums)
-            for k in range(size):
-                cb, cp = complex(sums[0, k], sums[1, k]), complex(sums[2, k], sums[3, k])
-                qb, qp = complex(sums[4, k], sums[5, k]), complex(sums[6, k], sums[7, k])
-                f = complex(scale[first + k, 0], scale[first + k, 1])
+            _sums(v[h], w[h], split, _U(first), size, sums)
+            for k in range(_U(size)):
+                cb, cp = complex(sums[_0, k], sums[_1, k]), complex(sums[_2, k], sums[_3, k])
+                qb, qp = complex(sums[_4, k], sums[_5, k]), complex(sums[_6, k], sums[_7, k])
+                f = complex(scale[_U(first) + k, _0], scale[_U(first) + k, _1])
                 value = f * (cb - cp * qb / (1.0 + qp))
-                spectrum[h, first + k, 0], spectrum[h, first + k, 1] = value.real, value.imag
+                spectrum[h, _U(first) + k, _0], spectrum[h, _U(first) + k, _1] = (
+                    value.real,
+                    value.imag,
+                )
 
 
 @kernel
@@ -123,27 +129,22 @@ def _backward_rows(start, stop, v, w, g, scale, spectrum, dv, dw):
         dw[h] = 0.0
         for first in range(0, nodes, _NODES_AT_ONCE):
             size = min(_NODES_AT_ONCE, nodes - first)
-            _sums(v[h], w[h], split, first, size, sums)
-            for k in range(size):  # sums becomes the gradient of the four sums
-                cp, qb = complex(sums[2, k], sums[3, k]), complex(sums[4, k], sums[5, k])
-                d = 1.0 / (1.0 + complex(sums[6, k], sums[7, k]))
-                f = complex(scale[first + k, 0], scale[first + k, 1])
-                top = complex(spectrum[h, first + k, 0], spectrum[h, first + k, 1]) * f.conjugate()
+            _sums(v[h], w[h], split, _U(first), size, sums)
+            for k in range(_U(size)):  # sums becomes the gradient of the four sums
+                cp, qb = complex(sums[_2, k], sums[_3, k]), complex(sums[_4, k], sums[_5, k])
+                d = 1.0 / (1.0 + complex(sums[_6, k], sums[_7, k]))
+                f = complex(scale[_U(first) + k, _0], scale[_U(first) + k, _1])
+                top = (
+                    complex(spectrum[h, _U(first) + k, _0], spectrum[h, _U(first) + k, _1])
+                    * f.conjugate()
+                )
                 dcp, dqb = -top * (qb * d).conjugate(), -top * (cp * d).conjugate()
                 dqp = top * (cp * qb * d * d).conjugate()
-                sums[0, k], sums[1, k], sums[2, k], sums[3, k] = (
-                    top.real,
-                    top.imag,
-                    dcp.real,
-                    dcp.imag,
-                )
-                sums[4, k], sums[5, k], sums[6, k], sums[7, k] = (
-                    dqb.real,
-                    dqb.imag,
-                    dqp.real,
-                    dqp.imag,
-                )
-            _accumulate(v[h], w[h], split, first, size, sums, dv[h], dw[h])
+                sums[_0, k], sums[_1, k] = top.real, top.imag
+                sums[_2, k], sums[_3, k] = dcp.real, dcp.imag
+                sums[_4, k], sums[_5, k] = dqb.real, dqb.imag
+                sums[_6, k], sums[_7, k] = dqp.real, dqp.imag
+            _accumulate(v[h], w[h], split, _U(first), size, sums, dv[h], dw[h])
 
 
 # The sums over nodes below have no order that matters: letting LLVM reorder them is what allows
@@ -155,16 +156,16 @@ def _accumulate(v, w, g, first, size, grads, dv, dw):
         v0r, v0i, v1r, v1i = v[0, n, 0], v[0, n, 1], v[1, n, 0], v[1, n, 1]
         v2r, v2i, v3r, v3i = v[2, n, 0], v[2, n, 1], v[3, n, 0], v[3, n, 1]
         d0r = d0i = d1r = d1i = d2r = d2i = d3r = d3i = dwr = dwi = 0.0
-        for k in range(size):
-            a = g[0, first + k] - wr
-            b, c = g[1, first + k] - wi, g[1, first + k] + wi
+        for k in range(_U(size)):
+            a = g[_0, first + k] - wr
+            b, c = g[_1, first + k] - wi, g[_1, first + k] + wi
             x, y = a * a + b * b, a * a + c * c
             both = 1.0 / (x * y)
             x, y = both * y, both * x
             alpha, gamma = a * (x + y), a * (x - y)
             beta, delta = b * x - c * y, b * x + c * y
-            g0r, g0i, g1r, g1i = grads[0, k], grads[1, k], grads[2, k], grads[3, k]
-            g2r, g2i, g3r, g3i = grads[4, k], grads[5, k], grads[6, k], grads[7, k]
+            g0r, g0i, g1r, g1i = grads[_0, k], grads[_1, k], grads[_2, k], grads[_3, k]
+            g2r, g2i, g3r, g3i = grads[_4, k], grads[_5, k], grads[_6, k], grads[_7, k]
             d0r += g0r * alpha - g0i * delta
             d0i += g0r * beta + g0i * gamma
             d1r += g1r * alpha - g1i * delta

@@ -25,20 +25,20 @@ def ssm_scan(
 ) -> tuple[Tensor, Tensor]:
     """Run the recurrence over a chunk from a given state.
 
-    Complex vectors are stored as their real parts followed by their imaginary parts, (2, n), which
-    is what vector registers want.
+    Complex vectors are stored as their real parts followed by their imaginary parts, with heads
+    innermost, (2, n, heads), which is what vector registers want.
 
     Args:
         u: (batch, time, heads) input, float32 or float64 (half precisions are computed in float32).
-        state: (batch, heads, 2, n), float32 or float64. The recurrence runs in this precision.
-        system: (heads, 3, 2, n) of the state's dtype, the vectors a, b, c of a diagonal model, or
-            (heads, 5, 2, n), the vectors a, b, c, p, q.
+        state: (batch, 2, n, heads), float32 or float64. The recurrence runs in this precision.
+        system: (3, 2, n, heads) of the state's dtype, the vectors a, b, c of a diagonal model, or
+            (5, 2, n, heads), the vectors a, b, c, p, q.
         lengths: (batch,) valid steps of each row, or None for all. Outputs past them are zero and
             the state is the one after the last valid step.
         backend: see `gonzo.core.backend`.
 
     Returns:
-        y (batch, time, heads) of u's dtype, and the state (batch, heads, 2, n) after the chunk.
+        y (batch, time, heads) of u's dtype, and the state (batch, 2, n, heads) after the chunk.
 
     Raises:
         ValueError: wrong shapes.
@@ -69,20 +69,15 @@ def _check(u: Tensor, state: Tensor, system: Tensor, lengths: Tensor | None) -> 
     batch, time, heads = u.shape
     if time < 1:
         raise ValueError("ssm_scan: expected at least one time step, got length 0")
-    if state.ndim != 4 or state.shape[:3] != (batch, heads, 2):
+    if state.ndim != 4 or (state.shape[0], state.shape[1], state.shape[3]) != (batch, 2, heads):
         raise ValueError(
-            f"ssm_scan: expected state of shape (batch={batch}, heads={heads}, 2, n), "
+            f"ssm_scan: expected state of shape (batch={batch}, 2, n, heads={heads}), "
             f"got {tuple(state.shape)}"
         )
-    n = state.shape[3]
-    if system.ndim != 4 or system.shape[1] not in (3, 5) or system.shape[::2] != (heads, 2):
+    if system.ndim != 4 or system.shape[0] not in (3, 5) or system.shape[1:] != state.shape[1:]:
         raise ValueError(
-            f"ssm_scan: expected system of shape (heads={heads}, 3 or 5, 2, n={n}), "
+            f"ssm_scan: expected system of shape (3 or 5, 2, n={state.shape[2]}, heads={heads}), "
             f"got {tuple(system.shape)}"
-        )
-    if system.shape[3] != n:
-        raise ValueError(
-            f"ssm_scan: state and system must have one n, got {n} and {system.shape[3]}"
         )
     if state.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"ssm_scan: expected a float32 or float64 state, got {state.dtype}")

@@ -1,7 +1,8 @@
-"""The recurrence with its state in cache; the backward pass recomputes states from checkpoints.
+"""The recurrence over blocks of heads; the backward pass recomputes states from checkpoints.
 
-Forward, a row is one head of one batch element. Backward, a row is one head, because the gradient
-of the system sums over the batch: rows write disjoint memory and need no locks.
+Heads are the innermost dimension, so all loops are element by element over them: a vector register
+holds several heads, and no sum has to be reordered. A row of work is a head; rows write disjoint
+memory and need no locks.
 """
 
 from __future__ import annotations
@@ -15,16 +16,12 @@ from torch import Tensor
 from gonzo.core.numba_kernels import kernel, run_rows
 from gonzo.core.ops.checks import check_finite
 
-_SMALL = 1 << 12  # below this many (row, step) pairs a second thread costs more than it brings
-
-# Inner products over n have no order that matters: letting LLVM reorder them is what allows vector
-# registers. NaN and infinity keep their meaning.
-_REORDER = {"contract", "reassoc"}
-# Indices are unsigned: signed ones might be negative, and then Numba's wrap-around keeps loops
-# scalar.
+_SMALL = 1 << 12  # below this many (batch, step, head) a second thread costs more than it brings
+# Indices are unsigned: signed ones might be negative, and Numba's wrap-around keeps loops scalar.
 _U = np.uint64
 _RE, _IM = _U(0), _U(1)
 _A, _B, _C, _P, _Q = _U(0), _U(1), _U(2), _U(3), _U(4)
+_BLOCK = _U(256)  # heads whose system, at 32 pairs in float32, fits the second-level cache
 _ALL = np.empty(0, np.int64)  # stands for "every step is valid"
 
 
@@ -38,10 +35,11 @@ def forward(
     arguments = (u.contiguous().numpy(), system.contiguous().numpy(), _steps(lengths))
     results = (y.numpy(), final.numpy())
     if batch * heads * time < _SMALL:
-        _forward_rows(0, batch * heads, *arguments, *results)
+        _forward_rows(0, heads, *arguments, *results)
     else:
-        run_rows(batch * heads, _forward_rows, *arguments, *results)
-    if not math.isfinite(y.sum().item()):  # reading y costs far less than reading the system
+        run_rows(heads, _forward_rows, *arguments, *results)
+    # Reading y costs far less than reading the system. A single step has no time even for that.
+    if time > 1 and not math.isfinite(y.sum().item()):
         check_finite("ssm_scan", system=system)
     return y, final
 
@@ -55,133 +53,169 @@ def backward(
     lengths: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of u, state and system."""
-    du, d_system = torch.empty(u.shape, dtype=u.dtype), torch.empty(system.shape, dtype=state.dtype)
+    time, heads = u.shape[1:]
+    d_u, d_system = (
+        torch.empty(u.shape, dtype=u.dtype),
+        torch.zeros(system.shape, dtype=state.dtype),
+    )
     d_state = grad_state.clone(memory_format=torch.contiguous_format)
-    every = max(1, math.isqrt(u.shape[1]))
+    every = max(1, math.isqrt(time))
+    checkpoints = state.new_empty(-(-time // every), *state.shape[1:])
+    segment = state.new_empty(every + 1, *state.shape[1:])
+    mixed = state.new_empty(every, heads)
     inputs = (t.contiguous().numpy() for t in (grad_y, u, state, system))
-    outputs = (t.numpy() for t in (du, d_state, d_system))
-    run_rows(u.shape[2], _backward_rows, *inputs, _steps(lengths), every, *outputs)
-    return du, d_state, d_system
+    written = (t.numpy() for t in (d_u, d_state, d_system, checkpoints, segment, mixed))
+    run_rows(heads, _backward_rows, *inputs, _steps(lengths), *written)
+    return d_u, d_state, d_system
 
 
 def _steps(lengths: Tensor | None) -> np.ndarray:
     return _ALL if lengths is None else lengths.to(torch.int64).contiguous().numpy()
 
 
-@kernel(fastmath=_REORDER)
-def _advance(x, i, h, w, u):
-    """x[i, h] becomes the next state; returns 2 Re⟨q, x⟩ of the old one and y."""
-    mixed = y = x[i, h, _RE, _RE] * 0
-    if w.shape[1] == 5:
-        for n in range(_U(w.shape[3])):
-            mixed += w[h, _Q, _RE, n] * x[i, h, _RE, n] - w[h, _Q, _IM, n] * x[i, h, _IM, n]
-        mixed *= 2
-        for n in range(_U(w.shape[3])):
-            re, im = x[i, h, _RE, n], x[i, h, _IM, n]
-            new_re = w[h, _A, _RE, n] * re - w[h, _A, _IM, n] * im + w[h, _B, _RE, n] * u
-            new_im = w[h, _A, _RE, n] * im + w[h, _A, _IM, n] * re + w[h, _B, _IM, n] * u
-            new_re += w[h, _P, _RE, n] * mixed
-            new_im += w[h, _P, _IM, n] * mixed
-            x[i, h, _RE, n], x[i, h, _IM, n] = new_re, new_im
-            y += w[h, _C, _RE, n] * new_re - w[h, _C, _IM, n] * new_im
-    else:
-        for n in range(_U(w.shape[3])):
-            re, im = x[i, h, _RE, n], x[i, h, _IM, n]
-            new_re = w[h, _A, _RE, n] * re - w[h, _A, _IM, n] * im + w[h, _B, _RE, n] * u
-            new_im = w[h, _A, _RE, n] * im + w[h, _A, _IM, n] * re + w[h, _B, _IM, n] * u
-            x[i, h, _RE, n], x[i, h, _IM, n] = new_re, new_im
-            y += w[h, _C, _RE, n] * new_re - w[h, _C, _IM, n] * new_im
-    return mixed, 2 * y
-
-
 @kernel
 def _forward_rows(start, stop, u, w, steps, y, x):
-    heads, time = _U(w.shape[0]), _U(u.shape[1])
-    for row in range(_U(start), _U(stop)):
-        i, h = row // heads, row % heads
+    time, kind = _U(u.shape[1]), w.dtype.type
+    mixed, now = np.empty((1, w.shape[3]), w.dtype), np.empty((1, w.shape[3]), w.dtype)
+    for i in range(_U(u.shape[0])):
         valid = _U(steps[i]) if steps.size else time
-        for t in range(valid):
-            y[i, t, h] = _advance(x, i, h, w, w.dtype.type(u[i, t, h]))[1]
-        for t in range(valid, time):
-            y[i, t, h] = 0
+        for low in range(_U(start), _U(stop), _BLOCK):
+            high = min(low + _BLOCK, _U(stop))
+            for t in range(valid):
+                for h in range(low, high):
+                    now[0, h] = kind(u[i, t, h])
+                _advance(low, high, x, i, w, now[0], mixed[0])
+                _read(low, high, x, i, w, now[0])
+                for h in range(low, high):
+                    y[i, t, h] = now[0, h]
+            for t in range(valid, time):
+                for h in range(low, high):
+                    y[i, t, h] = 0
 
 
-@kernel(fastmath=_REORDER)
-def _retreat(d_x, i, h, x, s, w, u, mixed, d_y, dw):
-    """d_x[i, h] goes from dL/dx_t to dL/dx_{t-1}, adding to dw; returns dL/du_t.
-
-    x[s + 1, 0] is x_t and x[s, 0] is x_{t-1}.
-    """
-    d_u = d_mixed = d_x[i, h, _RE, _RE] * 0
-    rank_one = w.shape[1] == 5
-    now, zero = s + _U(1), _U(0)
-    for n in range(_U(w.shape[3])):
-        re = d_x[i, h, _RE, n] + 2 * d_y * w[h, _C, _RE, n]
-        im = d_x[i, h, _IM, n] - 2 * d_y * w[h, _C, _IM, n]
-        d_u += re * w[h, _B, _RE, n] + im * w[h, _B, _IM, n]
+@kernel(fastmath={"contract"})
+def _advance(low, high, x, i, w, u, mixed):
+    """x[i] becomes the next state of the heads low … high; mixed becomes 2 Re⟨q, x⟩ of the old one."""
+    rank_one = w.shape[0] == 5
+    for h in range(low, high):
+        mixed[h] = 0
+    if rank_one:
+        for n in range(_U(w.shape[2])):
+            for h in range(low, high):
+                q_x = w[_Q, _RE, n, h] * x[i, _RE, n, h] - w[_Q, _IM, n, h] * x[i, _IM, n, h]
+                mixed[h] += 2 * q_x
+    for n in range(_U(w.shape[2])):
+        for h in range(low, high):
+            re, im = x[i, _RE, n, h], x[i, _IM, n, h]
+            new_re = w[_A, _RE, n, h] * re - w[_A, _IM, n, h] * im + w[_B, _RE, n, h] * u[h]
+            new_im = w[_A, _RE, n, h] * im + w[_A, _IM, n, h] * re + w[_B, _IM, n, h] * u[h]
+            x[i, _RE, n, h], x[i, _IM, n, h] = new_re, new_im
         if rank_one:
-            d_mixed += re * w[h, _P, _RE, n] + im * w[h, _P, _IM, n]
-        d_x[i, h, _RE, n], d_x[i, h, _IM, n] = re, im
-    for n in range(_U(w.shape[3])):
-        dw[h, _C, _RE, n] += 2 * d_y * x[now, zero, _RE, n]
-        dw[h, _C, _IM, n] -= 2 * d_y * x[now, zero, _IM, n]
-    for n in range(_U(w.shape[3])):
-        dw[h, _B, _RE, n] += d_x[i, h, _RE, n] * u
-        dw[h, _B, _IM, n] += d_x[i, h, _IM, n] * u
-    for n in range(_U(w.shape[3])):
-        re, im = d_x[i, h, _RE, n], d_x[i, h, _IM, n]
-        dw[h, _A, _RE, n] += re * x[s, zero, _RE, n] + im * x[s, zero, _IM, n]
-        dw[h, _A, _IM, n] += im * x[s, zero, _RE, n] - re * x[s, zero, _IM, n]
-    if rank_one:
-        for n in range(_U(w.shape[3])):
-            dw[h, _P, _RE, n] += d_x[i, h, _RE, n] * mixed
-            dw[h, _P, _IM, n] += d_x[i, h, _IM, n] * mixed
-        for n in range(_U(w.shape[3])):
-            dw[h, _Q, _RE, n] += 2 * d_mixed * x[s, zero, _RE, n]
-            dw[h, _Q, _IM, n] -= 2 * d_mixed * x[s, zero, _IM, n]
-    for n in range(_U(w.shape[3])):
-        re, im = d_x[i, h, _RE, n], d_x[i, h, _IM, n]
-        d_x[i, h, _RE, n] = re * w[h, _A, _RE, n] + im * w[h, _A, _IM, n]
-        d_x[i, h, _IM, n] = im * w[h, _A, _RE, n] - re * w[h, _A, _IM, n]
-    if rank_one:
-        for n in range(_U(w.shape[3])):
-            d_x[i, h, _RE, n] += 2 * d_mixed * w[h, _Q, _RE, n]
-            d_x[i, h, _IM, n] -= 2 * d_mixed * w[h, _Q, _IM, n]
-    return d_u
+            for h in range(low, high):
+                x[i, _RE, n, h] += w[_P, _RE, n, h] * mixed[h]
+                x[i, _IM, n, h] += w[_P, _IM, n, h] * mixed[h]
+
+
+@kernel(fastmath={"contract"})
+def _read(low, high, x, i, w, y):
+    for h in range(low, high):
+        y[h] = 0
+    for n in range(_U(w.shape[2])):
+        for h in range(low, high):
+            c_x = w[_C, _RE, n, h] * x[i, _RE, n, h] - w[_C, _IM, n, h] * x[i, _IM, n, h]
+            y[h] += 2 * c_x
 
 
 @kernel
-def _backward_rows(start, stop, d_y, u, state, w, steps, every, d_u, d_x, dw):
-    batch, time, _ = u.shape
-    n = w.shape[3]
-    kind = w.dtype.type
-    zero = _U(0)
-    checkpoints = np.empty((time // every + 1, 2, n), w.dtype)
-    x = np.empty((every + 1, 1, 2, n), w.dtype)  # a segment's states, shaped as of one head
-    mixed = np.empty(every, w.dtype)
-    for head in range(start, stop):
-        h = _U(head)
-        own = w[head : head + 1]  # the system of that one head
-        dw[head] = 0
-        for batch_element in range(batch):
-            i = _U(batch_element)
-            valid = steps[batch_element] if steps.size else time
-            x[0, 0] = state[i, h]
+def _backward_rows(start, stop, d_y, u, state, w, steps, d_u, d_x, dw, checkpoints, segment, mixed):
+    time, kind = u.shape[1], w.dtype.type
+    every = mixed.shape[0]
+    scratch = np.empty((4, w.shape[3]), w.dtype)
+    now, d_now, d_mixed, unread = scratch[0], scratch[1], scratch[2], scratch[3]
+    for i in range(_U(u.shape[0])):
+        valid = steps[i] if steps.size else time
+        for low in range(_U(start), _U(stop), _BLOCK):
+            high = min(low + _BLOCK, _U(stop))
+            x = segment[0]
+            _copy(low, high, state[i], x)
             for t in range(valid):
                 if t % every == 0:
-                    checkpoints[t // every] = x[0, 0]
-                _advance(x, zero, zero, own, kind(u[i, t, h]))
+                    _copy(low, high, x, checkpoints[t // every])
+                for h in range(low, high):
+                    now[h] = kind(u[i, t, h])
+                _advance(low, high, segment, _U(0), w, now, unread)
             for t in range(valid, time):
-                d_u[i, t, h] = 0
-            for segment in range((valid - 1) // every, -1, -1):
-                first = segment * every
+                for h in range(low, high):
+                    d_u[i, t, h] = 0
+            for first in range((valid - 1) // every * every, -1, -every):
                 size = min(every, valid - first)
-                x[0, 0] = checkpoints[segment]
+                _copy(low, high, checkpoints[first // every], x)
                 for s in range(size):
-                    x[s + 1, 0] = x[s, 0]
-                    mixed[s] = _advance(x, _U(s + 1), zero, own, kind(u[i, first + s, h]))[0]
+                    _copy(low, high, segment[s], segment[s + 1])
+                    for h in range(low, high):
+                        now[h] = kind(u[i, first + s, h])
+                    _advance(low, high, segment, _U(s + 1), w, now, mixed[s])
                 for s in range(size - 1, -1, -1):
-                    t = first + s
-                    d_u[i, t, h] = _retreat(
-                        d_x, i, h, x, _U(s), w, kind(u[i, t, h]), mixed[s], kind(d_y[i, t, h]), dw
-                    )
+                    for h in range(low, high):
+                        now[h] = kind(u[i, first + s, h])
+                        d_now[h] = 2 * kind(d_y[i, first + s, h])
+                    _retreat(
+                        low, high, d_x, i, segment[s], segment[s + 1], w, now, mixed[s],
+                        d_now, d_mixed, dw,
+                    )  # fmt: skip
+                    for h in range(low, high):
+                        d_u[i, first + s, h] = d_now[h]
+
+
+@kernel
+def _copy(low, high, source, target):
+    for part in range(_U(2)):
+        for n in range(_U(source.shape[1])):
+            for h in range(low, high):
+                target[part, n, h] = source[part, n, h]
+
+
+@kernel(fastmath={"contract"})
+def _retreat(low, high, d_x, i, before, after, w, u, mixed, d_now, d_mixed, dw):
+    """d_x[i] goes from dL/dx_t to dL/dx_{t-1}, adding to dw.
+
+    before is x_{t-1}, after x_t; d_now is twice dL/dy_t and becomes dL/du_t.
+    """
+    rank_one = w.shape[0] == 5
+    for n in range(_U(w.shape[2])):  # what y_t hands back
+        for h in range(low, high):
+            d_x[i, _RE, n, h] += d_now[h] * w[_C, _RE, n, h]
+            d_x[i, _IM, n, h] -= d_now[h] * w[_C, _IM, n, h]
+        for h in range(low, high):
+            dw[_C, _RE, n, h] += d_now[h] * after[_RE, n, h]
+            dw[_C, _IM, n, h] -= d_now[h] * after[_IM, n, h]
+    for h in range(low, high):
+        d_now[h] = 0
+        d_mixed[h] = 0
+    for n in range(_U(w.shape[2])):
+        for h in range(low, high):
+            re, im = d_x[i, _RE, n, h], d_x[i, _IM, n, h]
+            d_now[h] += re * w[_B, _RE, n, h] + im * w[_B, _IM, n, h]
+            dw[_B, _RE, n, h] += re * u[h]
+            dw[_B, _IM, n, h] += im * u[h]
+        if rank_one:
+            for h in range(low, high):
+                re, im = d_x[i, _RE, n, h], d_x[i, _IM, n, h]
+                d_mixed[h] += 2 * (re * w[_P, _RE, n, h] + im * w[_P, _IM, n, h])
+                dw[_P, _RE, n, h] += re * mixed[h]
+                dw[_P, _IM, n, h] += im * mixed[h]
+        for h in range(low, high):
+            re, im = d_x[i, _RE, n, h], d_x[i, _IM, n, h]
+            dw[_A, _RE, n, h] += re * before[_RE, n, h] + im * before[_IM, n, h]
+            dw[_A, _IM, n, h] += im * before[_RE, n, h] - re * before[_IM, n, h]
+        for h in range(low, high):
+            re, im = d_x[i, _RE, n, h], d_x[i, _IM, n, h]
+            d_x[i, _RE, n, h] = re * w[_A, _RE, n, h] + im * w[_A, _IM, n, h]
+            d_x[i, _IM, n, h] = im * w[_A, _RE, n, h] - re * w[_A, _IM, n, h]
+    if rank_one:
+        for n in range(_U(w.shape[2])):
+            for h in range(low, high):
+                dw[_Q, _RE, n, h] += d_mixed[h] * before[_RE, n, h]
+                dw[_Q, _IM, n, h] -= d_mixed[h] * before[_IM, n, h]
+                d_x[i, _RE, n, h] += d_mixed[h] * w[_Q, _RE, n, h]
+                d_x[i, _IM, n, h] -= d_mixed[h] * w[_Q, _IM, n, h]

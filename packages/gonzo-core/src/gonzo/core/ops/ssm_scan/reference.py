@@ -11,13 +11,13 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """See `gonzo.core.ops.ssm_scan`."""
     _, _, c, _, _ = vectors = _vectors(system)
-    x = _numbers(state)  # (B, H, N)
+    x = _numbers(state)  # (B, N, H)
     outputs = []
     for t in range(u.shape[1]):
         valid = _valid(t, lengths, x)
         x = torch.where(valid, _advance(x, u[:, t], *vectors), x)
-        outputs.append(torch.where(valid[..., 0], 2 * (c * x).real.sum(-1), 0))
-    return torch.stack(outputs, 1).to(u.dtype), torch.stack([x.real, x.imag], -2)
+        outputs.append(torch.where(valid[:, 0], 2 * (c * x).real.sum(1), 0))
+    return torch.stack(outputs, 1).to(u.dtype), _parts(x)
 
 
 def backward(
@@ -40,37 +40,40 @@ def backward(
     for t in reversed(range(u.shape[1])):
         valid = _valid(t, lengths, d_x)
         before, after = states[t], states[t + 1]
-        d_y = torch.where(valid, 2 * grad_y[:, t, :, None].to(state.dtype), 0)
+        d_y = torch.where(valid, 2 * grad_y[:, t, None].to(state.dtype), 0)
         d_new = torch.where(valid, d_x, 0) + d_y * c.conj_physical()
-        mixed = 2 * (q * before).real.sum(-1, keepdim=True)
-        d_mixed = 2 * (d_new * p.conj_physical()).real.sum(-1, keepdim=True)
-        d_u[:, t] = (d_new * b.conj_physical()).real.sum(-1)
+        mixed = 2 * (q * before).real.sum(1, keepdim=True)
+        d_mixed = 2 * (d_new * p.conj_physical()).real.sum(1, keepdim=True)
+        d_u[:, t] = (d_new * b.conj_physical()).real.sum(1)
         parts = (
             d_new * before.conj_physical(),
-            d_new * u[:, t, :, None],
+            d_new * u[:, t, None],
             d_y * after.conj_physical(),
             d_new * mixed,
             d_mixed * before.conj_physical(),
         )
         d_vectors += torch.stack([part.sum(0) for part in parts])
         d_x = torch.where(valid, d_new * a.conj_physical() + d_mixed * q.conj_physical(), d_x)
-    d_vectors = d_vectors[: system.shape[1]]
-    d_system = torch.stack([d_vectors.real, d_vectors.imag], -2).transpose(0, 1).contiguous()
-    return d_u.to(u.dtype), torch.stack([d_x.real, d_x.imag], -2), d_system
+    d_vectors = d_vectors[: len(system)]
+    return d_u.to(u.dtype), _parts(d_x), _parts(d_vectors)
 
 
 def _advance(x: Tensor, u: Tensor, a: Tensor, b: Tensor, c: Tensor, p: Tensor, q: Tensor) -> Tensor:
-    return a * x + p * (2 * (q * x).real.sum(-1, keepdim=True)) + b * u[..., None]
+    return a * x + p * (2 * (q * x).real.sum(1, keepdim=True)) + b * u[:, None]
 
 
 def _vectors(system: Tensor) -> tuple[Tensor, ...]:
-    """a, b, c, p, q, (H, N) each; p and q are zero in a diagonal model."""
-    vectors = _numbers(system).unbind(1)
+    """a, b, c, p, q, (N, H) each; p and q are zero in a diagonal model."""
+    vectors = _numbers(system).unbind(0)
     return vectors if len(vectors) == 5 else (*vectors, *[torch.zeros_like(vectors[0])] * 2)
 
 
 def _numbers(parts: Tensor) -> Tensor:
-    return torch.complex(*parts.unbind(-2))
+    return torch.complex(*parts.unbind(1))
+
+
+def _parts(numbers: Tensor) -> Tensor:
+    return torch.stack([numbers.real, numbers.imag], 1)
 
 
 def _valid(t: int, lengths: Tensor | None, x: Tensor) -> Tensor:
