@@ -74,23 +74,21 @@ def test_states_of_another_batch_or_device(kind):
         layer.step(torch.zeros(2, 4), layer.init_state(2, device="meta"))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["log_dt", "a_imag", "b", "c", "p"])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for kind in KINDS for name in ("log_dt", "a_imag", "b", "c")]
+    + [(S4, "p"), (S4Kernel, "p")],
+)
 def test_parameters_that_diverged(kind, name):
     layer = kind(4, 8)
     operator = getattr(layer, "operator", layer)
-    if not hasattr(operator, name):
-        pytest.skip(f"{kind.__name__} has no {name}")
     with torch.no_grad():
         getattr(operator, name)[1] = float("nan")
     message = "(holds|hold) NaN or infinite values; a parameter of the layer has diverged"
     with pytest.raises(ValueError, match=message):
         layer(torch.randn(2, 9, 4))
-    state = layer.init_state(2)
     with pytest.raises(ValueError, match=message):
-        layer.scan(torch.randn(2, 9, 4), state)
-    with pytest.raises(ValueError, match=message):
-        layer.step(torch.randn(2, 4), state)
+        layer.init_state(2)
 
 
 def test_an_unknown_backend():
@@ -102,7 +100,7 @@ def test_an_unknown_backend():
 @pytest.mark.parametrize("other", [S4D, S4Kernel, Bidirectional])
 def test_a_checkpoint_of_another_class(tmp_path, other):
     S4(4, 2).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=f"S4, not a {other.__name__}"):
+    with pytest.raises(ValueError, match=rf"holds a gonzo.ssm.s4:S4, not a \S+:{other.__name__}"):
         other.from_pretrained(tmp_path)
 
 
@@ -110,7 +108,7 @@ def test_a_damaged_checkpoint(tmp_path):
     S4(4, 2).save_pretrained(tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"model.safetensors is damaged"):
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
         S4.from_pretrained(tmp_path)
 
 
@@ -119,5 +117,5 @@ def test_a_changed_configuration(tmp_path):
     path = tmp_path / "config.json"
     path.write_text(path.read_text().replace(" 2", " 4"))
     json.loads(path.read_text())
-    with pytest.raises(ValueError, match="does not belong to model.safetensors"):
+    with pytest.raises(ValueError, match=r"does not belong to model\.safetensors"):
         S4.from_pretrained(tmp_path)

@@ -23,7 +23,7 @@ def truncated(operator, omega):
     a = torch.complex(-operator.log_a_real.double().exp(), operator.a_imag.double())
     dt = operator.log_dt.double().exp()[:, None]
     p, b = (torch.view_as_complex(v.double()) for v in (operator.p, operator.b))
-    w = torch.complex(*operator.system().unbind(2)).unbind(1)  # a, b, c, p, q
+    w = torch.complex(*operator.system().unbind(1)).mT  # a, b, c, p, q
     both = [torch.cat([v, v.conj()], -1) for v in w]
     a_bar = torch.diag_embed(both[0]) + both[3][..., None] * both[4][:, None]
     c = torch.linalg.matrix_power(a_bar, LENGTH).mT @ both[2][..., None]

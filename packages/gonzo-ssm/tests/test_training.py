@@ -44,13 +44,13 @@ def test_it_learns_to_repeat_what_it_heard_long_before(kind):
         nn.Linear(1, d_model), kind(d_model, 32, dt_min=5e-3), nn.Linear(d_model, 1)
     )
     optimizer = torch.optim.AdamW(param_groups(model, lr=1e-2))
-    for _ in range(400):
+    for _ in range(300):
         x = torch.randn(8, 120, 1)
         error = F.mse_loss(model(x)[:, delay:], x[:, :-delay])
         optimizer.zero_grad()
         error.backward()
         optimizer.step()
-    assert error < 0.3
+    assert error < 0.5
 
 
 @pytest.mark.parametrize("kind", [S4, S4D])
