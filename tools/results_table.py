@@ -80,7 +80,7 @@ def results(packages: list[Path]) -> str:
                     *start,
                     recipe.summary(result["metrics"]),
                     result["verdict"],
-                    f"{time}, {_short(result['device'])}, {result['threads']} threads",
+                    f"{time}, {_short(result['device'])}, {_threads(result['threads'])}",
                 ]
             )
     return _table(["recipe", "preset", "paper's number", "ours", "verdict", "time"], rows)
@@ -97,15 +97,16 @@ def benchmarks(packages: list[Path]) -> str:
             chosen = [("best", timed[-1]), ("worst", timed[0])] if timed else []
             shown = [row for _, row in chosen]
             chosen += [("missed", row) for row in found if row["met"] is False and row not in shown]
-            rows += [[kind, *_benchmark(row), measured["device"]] for kind, row in chosen]
-    head = ["", "what", "ours", "peer", "speed-up", "bar", "on"]
+            name = package.name
+            rows += [[name, kind, *_benchmark(row), measured["device"]] for kind, row in chosen]
+    head = ["package", "row", "what", "ours", "peer", "speed-up", "bar", "on"]
     return _table(head, rows) if rows else f"{_NOT_MEASURED}\n"
 
 
 def _benchmark(row: dict[str, Any]) -> list[str]:
     met = {True: ", met", False: ", **missed**", None: ""}[row["met"]]
     peer = f"{row['peer']}: {_figure(row['peer_time'], row['unit'])}" if row["peer_time"] else "–"
-    speed = f"{_speed(row):.2g} ×" if _speed(row) else "–"
+    speed = f"{_rounded(_speed(row))} ×" if _speed(row) else "–"
     return [
         row["what"],
         _figure(row["ours"], row["unit"]),
@@ -125,8 +126,17 @@ def _speed(row: dict[str, Any]) -> float:
 def _figure(value: float, unit: str) -> str:
     for scale, name in _SCALES.get(unit, []):
         if abs(value) >= scale:
-            return f"{value / scale:.3g} {name}"
-    return f"{value:.3g} {unit}".rstrip()
+            return f"{_rounded(value / scale)} {name}"
+    return f"{_rounded(value)} {unit}".rstrip()
+
+
+def _rounded(value: float) -> str:
+    """Three digits, without an exponent where the number can be read without one."""
+    return f"{value:.0f}" if 100 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def _threads(number: int) -> str:
+    return "1 thread" if number == 1 else f"{number} threads"
 
 
 def _short(device: str) -> str:
