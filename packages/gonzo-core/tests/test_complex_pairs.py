@@ -29,6 +29,11 @@ def test_it_is_torchs_complex_operation(name, operation):
     assert_close(as_complex(actual), operation(*inputs))
 
 
+def test_a_real_number_adds_to_the_real_part():
+    x = numbers(3, 4)
+    assert_close(as_complex(complex_pairs.add_real(torch.view_as_real(x), -2)), x - 2)
+
+
 def test_expm1_keeps_its_digits_near_zero():
     x = 1e-12 * numbers(5)
     series = x + x**2 / 2  # further terms are below 1e-36

@@ -22,7 +22,7 @@ def system(heads=H, n=N, *, vectors=5, dtype=F64):
     a = torch.polar(
         0.5 + 0.5 * torch.rand(heads, n, dtype=F64), 6.3 * torch.rand(heads, n).double()
     )
-    w[:, 0] = torch.stack([a.real, a.imag], 1)
+    w[:, 0] = torch.stack([a.real - 1, a.imag], 1)
     w[:, 3:] /= 4 * n
     return w[:, :vectors].to(dtype).permute(1, 2, 3, 0).contiguous()
 
@@ -42,6 +42,7 @@ def dense(w):
     if rank_one:
         (pr, pi), (qr, qi) = rank_one
         a = a + torch.outer(torch.cat([pr, pi]), 2 * torch.cat([qr, -qi]))
+    a = torch.eye(len(a), dtype=F64) + a
     return a, torch.cat([br, bi]), 2 * torch.cat([cr, -ci])
 
 
@@ -49,6 +50,7 @@ def dense(w):
 def test_an_impulse_gives_powers(name):
     w = system(1, 1, vectors=3)
     a, b, c = torch.complex(w[:, 0, 0, 0], w[:, 1, 0, 0])
+    a = 1 + a
     u = torch.zeros(1, 40, 1, dtype=F64)
     u[0, 0] = 1
     y, final = ssm_scan(u, torch.zeros(1, 2, 1, 1, dtype=F64), w, backend=name)

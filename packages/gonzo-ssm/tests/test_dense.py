@@ -74,7 +74,7 @@ def test_the_system_is_the_dense_transition(make):
     operator = make()
     for h, w in enumerate(operator.system().detach().unbind(-1)):
         a, b, c, *rank_one = torch.complex(w[:, 0], w[:, 1])
-        actual = torch.diag(both(a))
+        actual = torch.diag(1 + both(a))
         if rank_one:
             p, q = map(both, rank_one)
             actual = actual + torch.outer(p, q)
@@ -88,6 +88,7 @@ def test_zoh_is_the_exponential():
     operator = trained(S4DKernel(HEADS, N, dtype=F64))
     w = operator.system().detach()
     a_bar, b_bar, c = torch.complex(w[:, 0], w[:, 1]).mT.unbind(0)
+    a_bar = 1 + a_bar
     dt = operator.log_dt.detach().exp()[:, None]
     a = torch.complex(-operator.log_a_real.exp(), operator.a_imag).detach()
     assert_close(a_bar, torch.exp(dt * a))

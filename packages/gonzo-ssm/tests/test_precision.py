@@ -25,7 +25,7 @@ def truncated(operator, omega):
     p, b = (torch.view_as_complex(v.double()) for v in (operator.p, operator.b))
     w = torch.complex(*operator.system().unbind(1)).mT  # a, b, c, p, q
     both = [torch.cat([v, v.conj()], -1) for v in w]
-    a_bar = torch.diag_embed(both[0]) + both[3][..., None] * both[4][:, None]
+    a_bar = torch.diag_embed(1 + both[0]) + both[3][..., None] * both[4][:, None]
     c = torch.linalg.matrix_power(a_bar, LENGTH).mT @ both[2][..., None]
     c = (both[2] - c[..., 0])[:, : N // 2]
     # The finite form, without a pole at ω = -1.

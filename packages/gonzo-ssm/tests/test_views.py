@@ -51,13 +51,14 @@ def test_thousands_of_steps_agree(kind, dtype):
 
 
 @pytest.mark.parametrize("kind", [S4Kernel, S4DKernel])
-def test_the_longest_memories_agree_from_a_float64_state(kind):
+@pytest.mark.parametrize("dtype", [F32, F64])
+def test_the_longest_memories_agree(kind, dtype):
     operator = kind(16, 64, dt_max=1e-3)
     x = torch.randn(1, 4000, 16)
     with torch.no_grad():
-        y, state = operator.scan(x, operator.init_state(1, dtype=F64))
+        y, state = operator.scan(x, operator.init_state(1, dtype=dtype))
         assert_close(y, operator(x), dtype=F32)
-        assert {t.dtype for t in state} == {F64}
+        assert {t.dtype for t in state} == {dtype}
 
 
 @pytest.mark.parametrize("kind", [S4Kernel, S4DKernel])

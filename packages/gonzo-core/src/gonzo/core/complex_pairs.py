@@ -21,6 +21,12 @@ def conj(x: Tensor) -> Tensor:
     return pair(re, -im)
 
 
+def add_real(x: Tensor, number: float) -> Tensor:
+    """Sum of x and a real number."""
+    re, im = x.unbind(-1)
+    return pair(re + number, im)
+
+
 def mul(x: Tensor, y: Tensor) -> Tensor:
     """Product."""
     (a, b), (c, d) = x.unbind(-1), y.unbind(-1)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gonzo.core.complex_pairs import exp, expm1, mul, pair, reciprocal
+from gonzo.core.complex_pairs import add_real, exp, expm1, mul, reciprocal
 
 
 def bilinear(a: Tensor, b: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
     """Ā = (1 + ΔA/2)/(1 - ΔA/2), B̄ = ΔB/(1 - ΔA/2), from a, b (..., n, 2) and dt (..., 1, 1)."""
     half = a * dt / 2
     d = resolvent(half)
-    return mul(_plus_one(half), d), mul(d, b) * dt
+    return mul(add_real(half, 1), d), mul(d, b) * dt
 
 
 def zoh(a: Tensor, b: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
@@ -22,9 +22,4 @@ def zoh(a: Tensor, b: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
 
 def resolvent(half: Tensor) -> Tensor:
     """1/(1 - ΔA/2) from ΔA/2."""
-    return reciprocal(_plus_one(-half))
-
-
-def _plus_one(x: Tensor) -> Tensor:
-    re, im = x.unbind(-1)
-    return pair(re + 1, im)
+    return reciprocal(add_real(-half, 1))

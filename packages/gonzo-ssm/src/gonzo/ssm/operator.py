@@ -107,10 +107,9 @@ class SSMOperator(SequenceModule):
     ) -> SSMState:
         """Return zeros and the discrete model.
 
-        The state has the parameters' precision, but float32 at least. In float32 the rounding of Ā
-        detunes slow modes: outputs are off by some 3e-6 at the default Δ, and by up to 3e-5 after
-        thousands of steps where all Δ are 1e-3. There ask for ``dtype=torch.float64``, which costs
-        little on a CPU.
+        The state has the parameters' precision, but float32 at least, in which outputs are off by
+        some 1e-6, and 1e-5 for S4D's ``"legs"`` after thousands of steps. ``dtype=torch.float64``
+        asks for more.
         """
         precise = torch.float64 if self.log_dt.dtype == torch.float64 else torch.float32
         system = self.system().to(device=device, dtype=dtype or precise)

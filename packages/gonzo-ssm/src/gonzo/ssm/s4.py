@@ -19,7 +19,7 @@ from gonzo.core import TrainRule
 from gonzo.core.complex_pairs import conj, mul, real
 from gonzo.core.ops.cauchy import cauchy
 
-from .discretize import bilinear, resolvent
+from .discretize import resolvent
 from .hippo import DPLR, legs_dplr
 from .layer import SSMLayer
 from .operator import SSMOperator, stack_system
@@ -68,21 +68,20 @@ class S4Kernel(SSMOperator):
         )  # fmt: skip
 
     def system(self) -> Tensor:
-        """Return Ā = diag(a) + p qᵀ, B̄ and C by Sherman-Morrison, (5, 2, d_state/2, d_model).
+        """Return Ā = 1 + diag(a) + p qᵀ, B̄ and C by Sherman-Morrison, (5, 2, d_state/2, d_model).
 
         With D = 1/(1 - ΔΛ/2) and β = (Δ/2) / (1 + (Δ/2) P* D P), the bilinear step is
         x_t = (1 + ΔΛ/2) D x_{t-1} - 2β D P (P* D x_{t-1}) + Δ (D B - β D P (P* D B)) u_t.
         """
         dt, a, p = self._dt(), self._a(), self.p.double()
-        a_bar, b_bar = bilinear(a, self.b.double(), dt)
         d = resolvent(a * dt / 2)
         column, row = mul(d, p), mul(d, conj(p))  # D P, P* D
         # Products with P* sum over conjugate pairs, so they are real: 2 Re Σ.
         pdp = 2 * real(mul(row, p)).sum(-1, keepdim=True).unsqueeze(-1)
         pdb = 2 * real(mul(row, self.b.double())).sum(-1, keepdim=True).unsqueeze(-1)
         beta = (dt / 2) / (1 + (dt / 2) * pdp)
-        b_bar = b_bar - dt * beta * pdb * column
-        return stack_system(a_bar, b_bar, self.c.double(), column, -2 * beta * row)
+        b_bar = dt * (mul(d, self.b.double()) - beta * pdb * column)
+        return stack_system(dt * mul(a, d), b_bar, self.c.double(), column, -2 * beta * row)
 
 
 class S4(SSMLayer):

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gonzo.core.complex_pairs import mul, pair
+from gonzo.core.complex_pairs import add_real, mul, pair
 from gonzo.core.ops.vandermonde import vandermonde
 
 from .discretize import bilinear, zoh
@@ -96,8 +96,9 @@ class S4DKernel(SSMOperator):
         return vandermonde(mul(self.c.double(), b_bar), a_bar, length, dtype=dtype)
 
     def system(self) -> Tensor:
-        """Return Ā, B̄ and C, (3, 2, d_state/2, d_model)."""
-        return stack_system(*self._discrete(), self.c.double())
+        """Return Ā - 1, B̄ and C, (3, 2, d_state/2, d_model)."""
+        a_bar, b_bar = self._discrete()
+        return stack_system(add_real(a_bar, -1), b_bar, self.c.double())
 
     def extra_repr(self) -> str:
         """Sizes and choices, for printing."""

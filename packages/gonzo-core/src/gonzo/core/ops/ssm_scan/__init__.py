@@ -1,10 +1,12 @@
 """A diagonal-plus-rank-one state space model run step by step, without storing its states.
 
-    x_t = a ∘ x_{t-1} + p · 2 Re⟨q, x_{t-1}⟩ + b u_t        y_t = 2 Re⟨c, x_t⟩
+    x_t = x_{t-1} + a ∘ x_{t-1} + p · 2 Re⟨q, x_{t-1}⟩ + b u_t        y_t = 2 Re⟨c, x_t⟩
 
-per head and batch element, one of each conjugate pair stored. `linear_scan` cannot serve: it
-returns every state, here (batch, time, heads, n) numbers of which only y is wanted. With one time
-step this is the O(n) decoding step; with more it consumes a chunk and hands on the state.
+per head and batch element, one of each conjugate pair stored. `a` is the transition's diagonal
+minus one, so that rounding it to float32 does not detune the slow modes, whose diagonal is near 1.
+`linear_scan` cannot serve: it returns every state, here (batch, time, heads, n) numbers of which
+only y is wanted. With one time step this is the O(n) decoding step; with more it consumes a chunk
+and hands on the state.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def _forward_rows(start, stop, u, w, steps, y, x):
 
 @kernel(fastmath={"contract"})
 def _advance(low, high, x, i, w, u, mixed):
-    """x[i] becomes the next state of the heads low … high; mixed becomes 2 Re⟨q, x⟩ of the old one."""
+    """x[i] becomes the next state of heads low … high; mixed becomes 2 Re⟨q, x⟩ of the old one."""
     rank_one = w.shape[0] == 5
     for h in range(low, high):
         mixed[h] = 0
@@ -107,9 +107,9 @@ def _advance(low, high, x, i, w, u, mixed):
     for n in range(_U(w.shape[2])):
         for h in range(low, high):
             re, im = x[i, _RE, n, h], x[i, _IM, n, h]
-            new_re = w[_A, _RE, n, h] * re - w[_A, _IM, n, h] * im + w[_B, _RE, n, h] * u[h]
-            new_im = w[_A, _RE, n, h] * im + w[_A, _IM, n, h] * re + w[_B, _IM, n, h] * u[h]
-            x[i, _RE, n, h], x[i, _IM, n, h] = new_re, new_im
+            a_re, a_im = w[_A, _RE, n, h], w[_A, _IM, n, h]
+            x[i, _RE, n, h] = re + (a_re * re - a_im * im + w[_B, _RE, n, h] * u[h])
+            x[i, _IM, n, h] = im + (a_re * im + a_im * re + w[_B, _IM, n, h] * u[h])
         if rank_one:
             for h in range(low, high):
                 x[i, _RE, n, h] += w[_P, _RE, n, h] * mixed[h]
@@ -210,8 +210,8 @@ def _retreat(low, high, d_x, i, before, after, w, u, mixed, d_now, d_mixed, dw):
             dw[_A, _IM, n, h] += im * before[_RE, n, h] - re * before[_IM, n, h]
         for h in range(low, high):
             re, im = d_x[i, _RE, n, h], d_x[i, _IM, n, h]
-            d_x[i, _RE, n, h] = re * w[_A, _RE, n, h] + im * w[_A, _IM, n, h]
-            d_x[i, _IM, n, h] = im * w[_A, _RE, n, h] - re * w[_A, _IM, n, h]
+            d_x[i, _RE, n, h] += re * w[_A, _RE, n, h] + im * w[_A, _IM, n, h]
+            d_x[i, _IM, n, h] += im * w[_A, _RE, n, h] - re * w[_A, _IM, n, h]
     if rank_one:
         for n in range(_U(w.shape[2])):
             for h in range(low, high):

@@ -53,13 +53,15 @@ def backward(
             d_mixed * before.conj_physical(),
         )
         d_vectors += torch.stack([part.sum(0) for part in parts])
-        d_x = torch.where(valid, d_new * a.conj_physical() + d_mixed * q.conj_physical(), d_x)
+        d_x = torch.where(
+            valid, d_new + d_new * a.conj_physical() + d_mixed * q.conj_physical(), d_x
+        )
     d_vectors = d_vectors[: len(system)]
     return d_u.to(u.dtype), _parts(d_x), _parts(d_vectors)
 
 
 def _advance(x: Tensor, u: Tensor, a: Tensor, b: Tensor, c: Tensor, p: Tensor, q: Tensor) -> Tensor:
-    return a * x + p * (2 * (q * x).real.sum(1, keepdim=True)) + b * u[:, None]
+    return x + a * x + p * (2 * (q * x).real.sum(1, keepdim=True)) + b * u[:, None]
 
 
 def _vectors(system: Tensor) -> tuple[Tensor, ...]:
