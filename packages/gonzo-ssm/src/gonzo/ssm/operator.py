@@ -128,6 +128,10 @@ class SSMOperator(SequenceModule):
     def step(self, x_t: Tensor, state: SSMState) -> tuple[Tensor, SSMState]:
         """Run one step of the recurrence, O(d_state) a feature."""
         self.check_step(x_t, state)
+        return self.step_unchecked(x_t, state)
+
+    def step_unchecked(self, x_t: Tensor, state: SSMState) -> tuple[Tensor, SSMState]:
+        """Run one step for a layer that has checked the arguments in its own name."""
         y, new = ssm_scan(x_t.unsqueeze(1), state.x, state.system)
         return y.squeeze(1), SSMState(new, state.system)
 

@@ -57,7 +57,7 @@ def ssm_scan(
     learns = torch.is_grad_enabled() and (
         u.requires_grad or state.requires_grad or system.requires_grad
     )
-    op = torch.ops.gonzo.ssm_scan if learns else torch.ops.gonzo.ssm_scan_inference
+    op = torch.ops.gonzo.ssm_scan.default if learns else torch.ops.gonzo.ssm_scan_inference.default
     y, final = op(wide, state, system, lengths, backend or "")
     return (y.to(u.dtype) if half else y), final
 
