@@ -39,6 +39,7 @@ def versions(package: str) -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
+    found["torch"] = torch.__version__  # the metadata leaves out which build it is
     return found
 
 
