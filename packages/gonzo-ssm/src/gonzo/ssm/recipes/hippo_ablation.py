@@ -1,7 +1,7 @@
 """HiPPO's A against a random A of the same shape and scale.
 
 Claim: what lets a state space model remember is which matrix A it has. On sequential MNIST the
-paper's section 2.2 has 98 % with HiPPO's A against 60 % with a random one. Both arms here are the
+paper is cited with 98 % for HiPPO's A against 60 % for a random one. Both arms here are the
 same S4 stack with the same parametrisation A = Λ - P P*, the same initial weights, steps Δ, data,
 order and budget. The class is read off the last step, which must remember all the others. A and Δ
 stay as they are initialised: the question is what A brings, not how far training can repair it
@@ -12,6 +12,17 @@ conjugates this is a random real N × N matrix), scaled so that its Frobenius no
 HiPPO's matrix, with unstable eigenvalues reflected into the left half plane, as the
 parametrisation requires. P and B are complex Gaussian vectors with the norms of HiPPO's. Every
 layer and feature of an arm has the same A, drawn anew for each seed.
+
+How much the gap is depends on what is compared. This is the last of five versions that were tried,
+each judged on test images, one seed each (HiPPO / random, per cent):
+
+    784 pixels, mean over time, A and Δ trained, 1200 steps    96.5 / 91.0
+    quick, mean over time, A and Δ trained                     78.0 / 65.8
+    quick, mean over time, A and Δ fixed                       77.9 / 64.1
+    quick, last step, A and Δ trained                          85.5 / 75.5
+    quick, last step, A and Δ fixed: the recipe                84.9 / 73.5
+
+The mean over time needs little memory, and at full length with A trained the gap is small.
 
 What is reduced: `quick` averages 2×2 pixels and runs one seed on the shipped images; `cpu` reads
 all 784 pixels, with three seeds.
@@ -51,7 +62,8 @@ RECIPE = Recipe(
     paper=Paper(
         "Gu, Goel and Ré, Efficiently Modeling Long Sequences with Structured State Spaces, "
         "ICLR 2022",
-        where="section 2.2: sequential MNIST, random A against HiPPO",
+        where="sequential MNIST, random A against HiPPO; as commonly cited, not checked against "
+        "the paper's text",
         url="https://arxiv.org/abs/2111.00396",
     ),
     metrics={

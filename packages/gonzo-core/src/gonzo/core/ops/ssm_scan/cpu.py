@@ -54,10 +54,8 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of u, state and system."""
     time, heads = u.shape[1:]
-    d_u, d_system = (
-        torch.empty(u.shape, dtype=u.dtype),
-        torch.zeros(system.shape, dtype=state.dtype),
-    )
+    d_u = torch.empty(u.shape, dtype=u.dtype)
+    d_system = torch.zeros(system.shape, dtype=state.dtype)
     d_state = grad_state.clone(memory_format=torch.contiguous_format)
     every = max(1, math.isqrt(time))
     checkpoints = state.new_empty(-(-time // every), *state.shape[1:])
@@ -76,18 +74,18 @@ def _steps(lengths: Tensor | None) -> np.ndarray:
 @kernel
 def _forward_rows(start, stop, u, w, steps, y, x):
     time, kind = _U(u.shape[1]), w.dtype.type
-    mixed, now = np.empty((1, w.shape[3]), w.dtype), np.empty((1, w.shape[3]), w.dtype)
+    mixed, now = np.empty(w.shape[3], w.dtype), np.empty(w.shape[3], w.dtype)
     for i in range(_U(u.shape[0])):
         valid = _U(steps[i]) if steps.size else time
         for low in range(_U(start), _U(stop), _BLOCK):
             high = min(low + _BLOCK, _U(stop))
             for t in range(valid):
                 for h in range(low, high):
-                    now[0, h] = kind(u[i, t, h])
-                _advance(low, high, x, i, w, now[0], mixed[0])
-                _read(low, high, x, i, w, now[0])
+                    now[h] = kind(u[i, t, h])
+                _advance(low, high, x, i, w, now, mixed)
+                _read(low, high, x, i, w, now)
                 for h in range(low, high):
-                    y[i, t, h] = now[0, h]
+                    y[i, t, h] = now[h]
             for t in range(valid, time):
                 for h in range(low, high):
                     y[i, t, h] = 0
