@@ -1,4 +1,7 @@
-"""What the READMEs show works: Python blocks run, gonzo commands exist with their flags."""
+"""What the READMEs show works: Python blocks run, gonzo commands exist with their flags.
+
+The commands of docs/ are checked here too; its Python runs in test_docs.py, a page at a time.
+"""
 
 import importlib
 import os
@@ -13,12 +16,13 @@ import pytest
 from gonzo.lab.cli import run_command
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("packages/*/README.md"))]
+READMES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("packages/*/README.md"))]
+PAGES = [*READMES, *sorted(ROOT.glob("docs/**/*.md"))]
 
 
-def blocks(*languages: str) -> list:
+def blocks(pages: list[Path], *languages: str) -> list:
     found = []
-    for page in PAGES:
+    for page in pages:
         text = page.read_text(encoding="utf-8")
         fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
         chosen = [block for language, block in fenced if language in languages]
@@ -30,7 +34,7 @@ def blocks(*languages: str) -> list:
 def commands() -> list:
     """Every distinct `gonzo` command line of the blocks for a shell, as arguments."""
     found = {}
-    for block in blocks("", "bash"):
+    for block in blocks(PAGES, "", "bash"):
         for line in block.values[0].splitlines():
             command = re.search(r"(?:^|run )gonzo (.*?)\s*(?:#.*)?$", line)
             if command:
@@ -38,7 +42,7 @@ def commands() -> list:
     return [pytest.param(call, id=name) for name, call in found.items()]
 
 
-@pytest.mark.parametrize("block", blocks("python"))
+@pytest.mark.parametrize("block", blocks(READMES, "python"))
 def test_python_block_runs(block, tmp_path):
     environment = {key: value for key, value in os.environ.items() if key != "GONZO_DATA_DIR"}
     done = subprocess.run(

@@ -1,49 +1,66 @@
-"""Write the tables of the READMEs from recorded results, or check that they are up to date.
+"""Write the generated blocks of the READMEs and of docs/, or check that they are up to date.
 
-A README says where with a pair of comments, `<!-- generated: papers -->` … `<!-- end -->`:
+A page says where with a pair of comments, `<!-- generated: papers -->` … `<!-- end -->`:
 
 - papers: what every package implements, from its papers.toml, with our number beside the paper's;
-- results: every preset of the package's recipes, from results/;
+- results: every preset of the package's recipes, from results/; `results S4` has one paper's alone;
 - benchmarks: the best and the worst row of each device, and every missed bar, from
-  benchmarks/results/.
+  benchmarks/results/;
+- in docs/, also the blocks of docs_tables.py.
 
     uv run tools/results_table.py [--check]
 """
 
 import difflib
 import json
-import re
+import os
 import sys
-import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import docs_tables
+from docs_tables import known_papers, recipes_at
+from generated_blocks import ROOT, Place, Writer, filled, pages
 from gonzo.lab import registry
 from gonzo.lab.checkout import recorded
+from table_cells import (
+    NOT_MEASURED,
+    NOTHING,
+    benchmark_bar,
+    duration,
+    figure,
+    rounded,
+    short_device,
+    table,
+    threads,
+)
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
 
-_MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_NOT_MEASURED = "not measured"
-_SCALES = {"s": [(1, "s"), (1e-3, "ms"), (1e-6, "µs")], "B": [(2**20, "MiB"), (2**10, "KiB")]}
-
-
-def papers(packages: list[Path]) -> str:
+def papers(place: Place) -> str:
     """Paper, package, class, recipe, and our number beside the paper's."""
     rows = []
-    for package in packages:
-        listed = package / "papers.toml"
-        known = tomllib.loads(listed.read_text(encoding="utf-8")) if listed.exists() else {}
-        for paper in known.get("paper", []):
+    for package in place.packages:
+        for paper in known_papers(package):
             classes = ", ".join(f"`{name}`" for name in paper["classes"])
-            link = f"[{package.name}](packages/{package.name}/README.md)"
-            start = [f"[{paper['name']}]({paper['url']})", link, classes]
+            start = [*_links(place, package, paper), classes]
             rows += [[*start, *_headline(name)] for name in paper["recipes"]] or [
-                [*start, "–", "–", _NOT_MEASURED]
+                [*start, NOTHING, NOTHING, NOT_MEASURED]
             ]
-    return _table(["paper", "package", "class", "recipe", "paper's number", "ours"], rows)
+    return table(["paper", "package", "class", "recipe", "paper's number", "ours"], rows)
+
+
+def _links(place: Place, package: Path, paper: dict[str, Any]) -> list[str]:
+    """The paper and the package, as links to what the reader of this page can follow."""
+    part = package.name.removeprefix("gonzo-")
+    to_paper = paper["url"]
+    to_package = package.relative_to(ROOT) / "README.md"
+    if place.in_docs:
+        to_paper = os.path.relpath(
+            ROOT / f"docs/papers/{paper['name'].lower()}.md", place.page.parent
+        )
+        to_package = os.path.relpath(ROOT / f"docs/api/{part}.md", place.page.parent)
+    return [f"[{paper['name']}]({to_paper})", f"[{package.name}]({to_package})"]
 
 
 def _headline(name: str) -> list[str]:
@@ -52,44 +69,34 @@ def _headline(name: str) -> list[str]:
     recipe = registered.recipe
     found = [result for preset in recipe.presets if (result := recorded(registered, preset))]
     labels = " / ".join(metric.label for metric in recipe.metrics.values())
-    ours = _NOT_MEASURED
+    ours = NOT_MEASURED
     if found:
         last = found[-1]
         ours = f"**{recipe.summary(last['metrics'])}** ({last['preset']}: {last['verdict']})"
     return [f"`{name}`", f"{recipe.paper_summary()}<br>{labels}", ours]
 
 
-def results(packages: list[Path]) -> str:
+def results(place: Place) -> str:
     """Every preset of every recipe."""
     rows = []
-    for name in registry.names():
-        registered = registry.load(name)
-        if not any(package in registered.source.parents for package in packages):
-            continue
-        recipe = registered.recipe
+    for registered in recipes_at(place):
+        name, recipe = registered.name, registered.recipe
         for preset, described in recipe.presets.items():
             result = recorded(registered, preset)
             start = [f"`{name}`", preset, recipe.paper_summary()]
             if result is None:
-                rows.append([*start, _NOT_MEASURED, "not run", f"about {described.time}"])
+                rows.append([*start, NOT_MEASURED, "not run", f"about {described.time}"])
                 continue
-            seconds = result["wall_seconds"]
-            time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-            rows.append(
-                [
-                    *start,
-                    recipe.summary(result["metrics"]),
-                    result["verdict"],
-                    f"{time}, {_short(result['device'])}, {_threads(result['threads'])}",
-                ]
-            )
-    return _table(["recipe", "preset", "paper's number", "ours", "verdict", "time"], rows)
+            ours, verdict = recipe.summary(result["metrics"]), result["verdict"]
+            device = f"{short_device(result['device'])}, {threads(result['threads'])}"
+            rows.append([*start, ours, verdict, f"{duration(result['wall_seconds'])}, {device}"])
+    return table(["recipe", "preset", "paper's number", "ours", "verdict", "time"], rows)
 
 
-def benchmarks(packages: list[Path]) -> str:
+def benchmarks(place: Place) -> str:
     """The best and the worst row of each device, and what missed its bar."""
     rows = []
-    for package in packages:
+    for package in place.packages:
         for path in sorted(package.glob("benchmarks/results/*.json")):
             measured = json.loads(path.read_text(encoding="utf-8"))
             found = [row for suite in measured["suites"].values() for row in suite["rows"]]
@@ -100,20 +107,14 @@ def benchmarks(packages: list[Path]) -> str:
             name = package.name
             rows += [[name, kind, *_benchmark(row), measured["device"]] for kind, row in chosen]
     head = ["package", "row", "what", "ours", "peer", "speed-up", "bar", "on"]
-    return _table(head, rows) if rows else f"{_NOT_MEASURED}\n"
+    return table(head, rows) if rows else f"{NOT_MEASURED}\n"
 
 
 def _benchmark(row: dict[str, Any]) -> list[str]:
-    met = {True: ", met", False: ", **missed**", None: ""}[row["met"]]
-    peer = f"{row['peer']}: {_figure(row['peer_time'], row['unit'])}" if row["peer_time"] else "–"
-    speed = f"{_rounded(_speed(row))} ×" if _speed(row) else "–"
-    return [
-        row["what"],
-        _figure(row["ours"], row["unit"]),
-        peer,
-        speed,
-        f"{row['bar']}{met}" if row["bar"] else "–",
-    ]
+    unit, speed = row["unit"], _speed(row)
+    peer = f"{row['peer']}: {figure(row['peer_time'], unit)}" if row["peer_time"] else NOTHING
+    speed_up = f"{rounded(speed)} ×" if speed else NOTHING
+    return [row["what"], figure(row["ours"], unit), peer, speed_up, benchmark_bar(row)]
 
 
 def _speed(row: dict[str, Any]) -> float:
@@ -123,52 +124,23 @@ def _speed(row: dict[str, Any]) -> float:
     return row["peer_time"] / row["ours"]
 
 
-def _figure(value: float, unit: str) -> str:
-    for scale, name in _SCALES.get(unit, []):
-        if abs(value) >= scale:
-            return f"{_rounded(value / scale)} {name}"
-    return f"{_rounded(value)} {unit}".rstrip()
-
-
-def _rounded(value: float) -> str:
-    """Three digits, without an exponent where the number can be read without one."""
-    return f"{value:.0f}" if 100 <= abs(value) < 1e6 else f"{value:.3g}"
-
-
-def _threads(number: int) -> str:
-    return "1 thread" if number == 1 else f"{number} threads"
-
-
-def _short(device: str) -> str:
-    return " ".join(re.sub(r"\((R|TM)\)|@.*|\bCPU\b|\bProcessor\b", " ", device).split())
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-_WRITERS: dict[str, Callable[[list[Path]], str]] = {
+WRITERS: dict[str, Writer] = {
     "papers": papers,
     "results": results,
     "benchmarks": benchmarks,
+    **docs_tables.WRITERS,
 }
 
 
 def generated() -> Iterator[tuple[Path, str, str]]:
-    """Yield every README with its text as it is and as it should be."""
-    for path in [ROOT / "README.md", *(package / "README.md" for package in PACKAGES)]:
-        packages = PACKAGES if path.parent == ROOT else [path.parent]
-        text = path.read_text(encoding="utf-8")
-        yield (
-            path,
-            text,
-            _MARKED.sub(lambda m, p=packages: m[1] + _WRITERS[m[2]](p) + m[3], text),
-        )
+    """Yield every page with its text as it is and as it should be."""
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        yield page, text, filled(page, text, WRITERS)
 
 
 def main(*, check: bool) -> int:
-    """Write the tables, or say which READMEs have drifted from the results."""
+    """Write the blocks, or say which pages have drifted from their sources."""
     drifted = False
     for path, text, wanted in generated():
         if text == wanted:
@@ -177,13 +149,19 @@ def main(*, check: bool) -> int:
         if check:
             drifted = True
             lines = (text.splitlines(), wanted.splitlines())
-            print("\n".join(difflib.unified_diff(*lines, name, "from the results", lineterm="")))
+            print("\n".join(difflib.unified_diff(*lines, name, "as generated", lineterm="")))
         else:
             path.write_text(wanted, encoding="utf-8")
             print(f"written: {name}")
     if drifted:
-        print("\nREADME tables differ from the recorded results: uv run tools/results_table.py")
-    return int(drifted)
+        print("\nGenerated blocks differ from their sources: uv run tools/results_table.py")
+    unlisted = docs_tables.unlisted_deviations()
+    if unlisted:
+        print(
+            f"\nNo page of docs/ lists the deviations of {', '.join(unlisted)}: name the modules "
+            "in the block `<!-- generated: deviations … -->` of their paper's page"
+        )
+    return int(drifted or bool(unlisted))
 
 
 if __name__ == "__main__":

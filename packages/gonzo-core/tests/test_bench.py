@@ -1,6 +1,7 @@
 import functools
 import json
 import math
+import shutil
 import time
 
 import pytest
@@ -12,6 +13,7 @@ from gonzo.core.bench import (
     at_most,
     faster_than_peer,
     main,
+    on_device,
     peak_memory,
     session,
     times_peer,
@@ -165,6 +167,24 @@ def test_a_session_prints_and_writes_what_it_measured(package, capsys):
     assert addition["ratio"] == pytest.approx(addition["peer_time"] / addition["ours"])
     assert (addition["met"], addition["unit"], addition["threads"]) == (True, "s", 1)
     assert (rival["met"], rival["peer"]) == (None, "none: it needs a GPU")
+
+
+@pytest.mark.usefixtures("tests_pass")
+def test_scripts_for_gpus_write_beside_the_others(package):
+    (package / "benchmarks" / "gpu").mkdir()
+    for folder in ("", "gpu"):
+        script = package / "benchmarks" / folder / f"bench_{folder or 'cpu'}.py"
+        main([value_row()], package="gonzo-core", script=str(script), arguments=[])
+    shutil.rmtree(package / "benchmarks" / "gpu")
+    assert set(results(package)[1]["suites"]) == {"bench_cpu", "bench_gpu"}
+
+
+def test_a_row_moves_to_another_device():
+    """The meta device stands for one that is not here."""
+    row = on_device(time_row(), "meta", tests=["triton_tests/test_it.py"])
+    assert all(tensor.device.type == "meta" for tensor in row.setup())
+    assert row.tests == ["triton_tests/test_it.py"]
+    assert (row.what, row.peer_name) == (time_row().what, time_row().peer_name)
 
 
 @pytest.mark.usefixtures("tests_pass")

@@ -1,5 +1,7 @@
 """The judge is judged: every tool must fail on the defect that it exists to find."""
 
+import subprocess
+import sys
 import warnings
 
 import numba
@@ -99,6 +101,20 @@ def test_kernels_can_be_compiled_in_poisoned_memory():
 
     with poisoned_allocations():
         assert total(3) == 3
+
+
+def test_the_first_kernel_of_a_process_may_be_compiled_in_poisoned_memory():
+    script = """
+import numba, numpy as np
+from gonzo.core.testing import poisoned_allocations
+
+for _ in range(2):
+    with poisoned_allocations():
+        assert numba.njit(lambda n: np.empty(n).size)(3) == 3
+assert numba.njit(lambda n: np.empty(n).size)(3) == 3
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_poison_leaves_no_trace_after_an_error():

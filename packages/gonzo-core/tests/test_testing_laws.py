@@ -221,3 +221,11 @@ def test_all_laws_at_once():
 def test_an_exception_lets_one_gradient_pass():
     exceptions = {"gradient of gain": (10.0, "the layer spoils it on purpose")}
     LAW["gradients_agree"](SequenceCase(lambda: SpoilsGradients(4), exceptions=exceptions))
+
+
+def test_a_case_lies_on_its_device():
+    """The meta device stands for one that is not here."""
+    case = SequenceCase(lambda: Mean(4), device="meta")
+    layer = case.layer()
+    for tensor in (layer.gain, case.sequence(layer), case.lengths()):
+        assert tensor.device.type == "meta"

@@ -32,12 +32,12 @@ def numbers(directory: Path) -> tuple[dict[str, float], dict[str, str]]:
 def test_ten_kills_and_a_ctrl_c_change_nothing(tmp_path: Path) -> None:
     moments = random.Random(7)
     jobs = [
-        *(["SIGKILL", moments.uniform(0.05, 0.7), command("killed")] for _ in range(10)),
-        ["", 0, command("killed")],
-        ["SIGINT", 1.0, command("stopped")],
-        ["", 0, command("stopped")],
-        ["", 0, command("whole", pause=0)],
-        ["", 0, command("held")],
+        *(["SIGKILL", moments.uniform(0, 4), "killed", command("killed")] for _ in range(10)),
+        ["", 0, "killed", command("killed")],
+        ["SIGINT", 4, "stopped", command("stopped")],
+        ["", 0, "stopped", command("stopped")],
+        ["", 0, "whole", command("whole", pause=0)],
+        ["", 0, "held", command("held")],
     ]
     with Run(tmp_path / "held"):
         server = subprocess.run(
@@ -51,7 +51,7 @@ def test_ten_kills_and_a_ctrl_c_change_nothing(tmp_path: Path) -> None:
     codes = json.loads(server.stdout.splitlines()[-1])
     assert codes == [-signal.SIGKILL] * 10 + [0, 130, 0, 0, 2], server.stderr
     assert "Traceback" not in server.stderr
-    assert server.stderr.count("| continues") >= 2
+    assert server.stderr.count("| continues") >= 5
     assert "of 'steep/train'. To continue: gonzo run toy.line --steps 250" in server.stderr
     assert "held is in use by another process" in server.stderr
     assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")

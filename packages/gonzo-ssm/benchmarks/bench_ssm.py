@@ -88,11 +88,11 @@ def s4d_kernel_alone():
     return ours_alone("S4D", 256, LONG)
 
 
-def blocks(name):
+def blocks(name, batch=B, h=H, length=L):
     torch.manual_seed(0)
-    ours = OURS[name][0](H, N)
-    peer = s4_naive.Block(PEERS[name](ours.operator, L, F32), ours, F32)
-    x = torch.randn(B, L, H)
+    ours = OURS[name][0](h, N)
+    peer = s4_naive.Block(PEERS[name](ours.operator, length, F32), ours, F32)
+    x = torch.randn(batch, length, h)
     return ours, x.requires_grad_(), peer, x.detach().mT.contiguous().requires_grad_()
 
 
@@ -112,12 +112,13 @@ def peer_block_and_back(ours, x, peer, x_peer):
     return torch.autograd.grad(peer(x_peer).sum(), [x_peer, *peer.parameters()])
 
 
-def steps():
+def steps(batch=1, h=256):
     torch.manual_seed(0)
-    ours = S4(256, N).eval().requires_grad_(False)
+    ours = S4(h, N).eval().requires_grad_(False)
     step = s4_naive.Step(ours.operator, F32)
     block = s4_naive.BlockStep(step, s4_naive.Block(step, ours, F32).requires_grad_(False))
-    return ours, ours.init_state(1), step, block, dense_state(256, N), torch.randn(1, 256)
+    dense = dense_state(h, N).expand(batch, -1, -1)
+    return ours, ours.init_state(batch), step, block, dense, torch.randn(batch, h)
 
 
 @torch.no_grad()

@@ -66,7 +66,8 @@ class S4DKernel(nn.Module):
         """Return K (features, length)."""
         a = torch.complex(-self.log_a_real.exp(), self.a_imag)
         w = a * self.log_dt.exp()[:, None]
-        powers = (w[..., None] * torch.arange(self.length)).exp()  # (H, N/2, L)
+        lags = torch.arange(self.length, device=w.device)
+        powers = (w[..., None] * lags).exp()  # (H, N/2, L)
         c = torch.view_as_complex(self.c) * (w.exp() - 1) / a
         return 2 * torch.einsum("hn,hnl->hl", c, powers).real
 
@@ -139,7 +140,7 @@ def dense(operator: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
     """Bilinear Ā (H, N, N) by solving, and B̄ and C, one of each pair (H, N/2)."""
     a, p, b, dt = continuous(operator)
     a = torch.diag_embed(both(a)) - both(p)[..., None] * both(p).conj()[:, None]
-    eye, half = torch.eye(a.shape[-1], dtype=a.dtype), dt[..., None] / 2 * a
+    eye, half = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device), dt[..., None] / 2 * a
     a_bar = torch.linalg.solve(eye - half, eye + half)
     b_bar = torch.linalg.solve(eye - half, dt * both(b))[:, : b.shape[1]]
     return a_bar, b_bar, torch.view_as_complex(operator.c.detach().double())

@@ -7,8 +7,10 @@ is traced, so a compiled graph obeys the context it is called in.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -64,11 +66,14 @@ def choose(op: str, argument: str, device: torch.device) -> tuple[str, str]:
         return _default(op, device)
     if name == "cpu" and device.type != "cpu":
         raise ValueError(f"{op}: backend 'cpu' needs tensors on the CPU, got {device}")
-    if name == "triton" and not _exists(op, "triton"):
-        raise ValueError(f"{op}: there is no triton backend yet; use 'reference' on {device}")
-    if name == "triton" and device.type == "cpu":
-        raise ValueError(f"{op}: backend 'triton' needs tensors on a GPU, got {device}")
+    if name == "triton" and (reason := _no_triton(op, device)):
+        raise ValueError(f"{op}: {reason}")
     return name, why
+
+
+def triton_is_interpreted() -> bool:
+    """Whether Triton runs kernels in its interpreter, on the CPU."""
+    return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
 
 
 def recorded(op: str, argument: str, device: torch.device) -> str:
@@ -107,10 +112,27 @@ def _is_traced() -> bool:
 def _default(op: str, device: torch.device) -> tuple[str, str]:
     if device.type == "cpu":
         return "cpu", "the default for this device"
-    if _exists(op, "triton"):
-        return "triton", "the default for this device"
-    return "reference", f"{op} has no kernel for {device.type} yet"
+    if reason := _no_triton(op, device):
+        return "reference", reason
+    return "triton", "the default for this device"
 
 
-def _exists(op: str, name: str) -> bool:
-    return importlib.util.find_spec(f"gonzo.core.ops.{op}.{name}") is not None
+def _no_triton(op: str, device: torch.device) -> str:
+    """Why Triton cannot run `op` on `device`; empty where it can."""
+    if device.type not in ("cpu", "cuda"):
+        return f"there are kernels for cpu and cuda, not for {device.type}"
+    if not _exists(f"gonzo.core.ops.{op}.triton"):
+        return "there is no triton kernel yet"
+    if not _exists("triton"):
+        return "Triton is not installed; on Linux, `pip install triton`"
+    if device.type == "cpu" and not triton_is_interpreted():
+        return (
+            "backend 'triton' needs tensors on a GPU, got cpu; to try its kernels without one, "
+            "start Python with TRITON_INTERPRET=1 (slow)"
+        )
+    return ""
+
+
+@functools.cache
+def _exists(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None

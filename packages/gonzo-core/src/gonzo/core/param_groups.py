@@ -18,7 +18,7 @@ __all__ = ["TrainRule", "param_groups"]
 class TrainRule:
     """How a layer wants one of its parameters trained.
 
-    A layer lists rules by the name of its own parameter, on the class or in the constructor::
+    A layer lists rules by the name of its own parameter, on the class or in the constructor:
 
         train_rules = {"log_dt": TrainRule(max_lr=1e-3, weight_decay=0.0)}
 

@@ -36,7 +36,7 @@ class Pretrained(nn.Module):
 
     Constructor arguments are recorded as they are passed, so a subclass writes nothing for it. They
     may be None, numbers, strings, other ``Pretrained`` modules, and sequences of these (which come
-    back as tuples); anything else is reported by :meth:`save_pretrained`. ``device`` and ``dtype``
+    back as tuples); anything else is reported by `save_pretrained`. ``device`` and ``dtype``
     are not recorded: precision comes back from the stored tensors.
     """
 
@@ -94,7 +94,7 @@ class Pretrained(nn.Module):
         since none can be.
 
         Args:
-            directory: A folder written by :meth:`save_pretrained`.
+            directory: A folder written by `save_pretrained`.
             device: Where to put the model; by default the CPU.
 
         Raises:

@@ -7,7 +7,7 @@ A layer maps (batch, time, d_model) to (batch, time, d_model) in three ways that
   and a sequence may be split anywhere;
 - ``step(x_t, state)``: one time step; the loop of ``step`` equals ``scan``.
 
-:data:`gonzo.core.testing.LAWS` tests all of it for any layer.
+`gonzo.core.testing.LAWS` tests all of it for any layer.
 """
 
 from collections.abc import Callable
@@ -46,7 +46,7 @@ class SequenceModule(Pretrained):
     place, so it can be kept, branched and compared. The first dimension of its tensors is the
     batch, but for those that it lists in a class attribute ``shared``: what ``init_state`` computed
     from the parameters alone and carries along for the steps. Such a state is stale once the
-    parameters change: make a new one after an optimizer step. ::
+    parameters change: make a new one after an optimizer step. An example:
 
         class S4State(NamedTuple):
             h: Tensor  # (batch, d_model, d_state)

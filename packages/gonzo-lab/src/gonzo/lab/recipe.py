@@ -1,11 +1,11 @@
 """What a recipe is: one module that runs one claim of one paper and judges the outcome.
 
-A recipe module is registered under the entry-point group `gonzo.recipes`::
+A recipe module is registered under the entry-point group `gonzo.recipes`:
 
     [project.entry-points."gonzo.recipes"]
     "ssm.sequential-mnist" = "gonzo.ssm.recipes.sequential_mnist"
 
-and contains, besides a docstring (claim, paper, what is reduced), three things::
+and contains, besides a docstring (claim, paper, what is reduced), three things:
 
     @dataclass(frozen=True)
     class Config:                       # frozen; nested frozen dataclasses are welcome

@@ -45,7 +45,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class Run:
     """A directory, a seed and a device, with loops that resume.
 
-    Use it as a context manager::
+    Use it as a context manager:
 
         with Run("runs/toy", seed=1) as run:
             model = torch.nn.Linear(4, 1)
@@ -175,7 +175,7 @@ class Run:
 
         What happens inside depends on the seed and `name` only, not on what ran before, and
         leaves the random numbers of what follows as they were. Use it around each arm of a
-        comparison, model construction included::
+        comparison, model construction included:
 
             for arm in ("hippo", "random"):
                 with run.part(arm):

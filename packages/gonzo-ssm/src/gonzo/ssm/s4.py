@@ -3,9 +3,10 @@
     (I - ΔA/2) x_t = (I + ΔA/2) x_{t-1} + ΔB u_t,   y_t = 2 Re⟨C, x_t⟩
 
 Gu, Goel, Ré: Efficiently Modeling Long Sequences with Structured State Spaces (2021),
-https://arxiv.org/abs/2111.00396. Deviations: the kernel needs no C̃ (see `gonzo.core.ops.cauchy`),
-so it is the same function at every length and nothing changes in eval; B is not clipped (see
-`hippo`).
+https://arxiv.org/abs/2111.00396.
+
+Deviation: the kernel needs no C̃ (see `gonzo.core.ops.cauchy`), so it is the same function at every
+length and nothing changes in eval; B is not clipped (see `hippo`).
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class S4Kernel(SSMOperator):
 class S4(SSMLayer):
     """S4 as a layer: the operator, a skip D, GELU, and a gated linear map that mixes features.
 
-    Causal, any length. Example::
+    Causal, any length:
 
         layer = S4(d_model=256)
         y = layer(torch.randn(2, 1000, 256))  # (2, 1000, 256)

@@ -112,7 +112,7 @@ class S4DKernel(SSMOperator):
 class S4D(SSMLayer):
     """S4D as a layer: the operator, a skip D, GELU, and a gated linear map that mixes features.
 
-    Causal, any length; the simpler sibling of `S4`, nearly as good and quicker to train.
+    Causal, any length. Simpler than `S4`, quicker to train and, in its paper, about as good.
 
     Args:
         d_model: number of features.

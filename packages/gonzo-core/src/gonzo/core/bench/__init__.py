@@ -1,6 +1,6 @@
 """Benchmarks with bars: ours and a peer, in one process, in turn, and an exit code that means it.
 
-A benchmark is a script with a list of rows::
+A benchmark is a script with a list of rows:
 
     ROWS = [
         TimeRow(
@@ -19,7 +19,15 @@ A benchmark is a script with a list of rows::
 """
 
 from gonzo.core.bench.memory import peak_memory
-from gonzo.core.bench.rows import Bar, TimeRow, ValueRow, at_most, faster_than_peer, times_peer
+from gonzo.core.bench.rows import (
+    Bar,
+    TimeRow,
+    ValueRow,
+    at_most,
+    faster_than_peer,
+    on_device,
+    times_peer,
+)
 from gonzo.core.bench.session import main
 
 __all__ = [
@@ -29,6 +37,7 @@ __all__ = [
     "at_most",
     "faster_than_peer",
     "main",
+    "on_device",
     "peak_memory",
     "times_peer",
 ]

@@ -1,10 +1,23 @@
 """What a benchmark measures and what it must reach."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
 
-__all__ = ["Bar", "Row", "TimeRow", "ValueRow", "at_most", "faster_than_peer", "times_peer"]
+import torch
+
+__all__ = [
+    "Bar",
+    "Row",
+    "TimeRow",
+    "ValueRow",
+    "at_most",
+    "faster_than_peer",
+    "on_device",
+    "times_peer",
+]
+
+AnyRow = TypeVar("AnyRow", bound="Row")
 
 
 @dataclass(frozen=True)
@@ -106,3 +119,21 @@ class ValueRow(Row):
     """
 
     unit: str = ""
+
+
+def on_device(row: AnyRow, device: torch.device | str, **changes: Any) -> AnyRow:
+    """Return ``row`` with the tensors that its ``setup`` makes on ``device``.
+
+    The calls find their arguments there. What they make themselves must follow those.
+
+    Args:
+        row: Of a script for the CPU.
+        device: Where to make them.
+        **changes: Other fields that differ there, such as ``tests``.
+    """
+
+    def setup() -> tuple[Any, ...]:
+        with torch.device(device):
+            return row.setup()
+
+    return replace(row, setup=setup, **changes)

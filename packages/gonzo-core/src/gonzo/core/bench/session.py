@@ -37,7 +37,7 @@ def main(
     Args:
         rows: What to measure.
         package: The distribution, for its version.
-        script: ``__file__`` of the script, in the ``benchmarks`` folder of the package.
+        script: ``__file__`` of the script, in the package's folder ``benchmarks`` or its ``gpu``.
         device: ``"cpu"`` or ``"cuda"``: what is named, and waited for.
         arguments: Of the command line; by default those of the process.
 
@@ -52,6 +52,8 @@ def main(
         names = "\n  ".join(row.what for row in rows)
         parser.error(f"no row contains {only!r}; the rows are:\n  {names}")
     benchmarks = Path(script).resolve().parent
+    if benchmarks.name == "gpu":  # whose results stand beside those of the CPU
+        benchmarks = benchmarks.parent
     root = benchmarks.parent
     name = device_name(device)
     print(f"{package} on {name}\n")

@@ -25,7 +25,7 @@ def compare_backends(
     The judge is ``op(**inputs, backend="reference")`` on the same inputs cast up to float64. Each
     backend runs on the inputs as they are, in memory poisoned with NaN, and every output and the
     gradient of every floating-point input, for one random cotangent, is held to
-    :data:`~gonzo.core.testing.TOLERANCE`.
+    `gonzo.core.testing.TOLERANCE`.
 
     Args:
         op: The public function; returns a tensor or a tuple of tensors.

@@ -91,12 +91,12 @@ def copies_are_equal(case: SequenceCase) -> None:
     x = case.sequence(layer)
     y = layer(x)
     expect(torch.equal(copy.deepcopy(layer)(x), y), "deepcopy differs")
-    other = case.make().double().eval()
+    other = case.make().to(case.device, torch.float64).eval()
     other.load_state_dict(layer.state_dict())
     expect(torch.equal(other(x), y), "the state dict does not hold all of the layer")
     with tempfile.TemporaryDirectory() as folder:
         layer.save_pretrained(folder)
-        loaded = type(layer).from_pretrained(folder).eval()
+        loaded = type(layer).from_pretrained(folder, device=case.device).eval()
     expect(torch.equal(loaded(x), y), "from_pretrained differs")
 
 
@@ -107,7 +107,9 @@ def parameters_can_be_drawn_anew(case: SequenceCase) -> None:
     with torch.no_grad():
         for parameter in before.values():
             parameter.fill_(float("nan"))
-    with torch.random.fork_rng(devices=[]):
+    device = torch.device(case.device)
+    own_generator = [] if device.type == "cpu" else [device]  # put back, beside that of the CPU
+    with torch.random.fork_rng(own_generator, device_type=device.type):
         layer.reset_parameters()
     for name, parameter in layer.named_parameters():
         expect(parameter is before[name], f"reset_parameters replaced {name}")
@@ -118,7 +120,7 @@ def autocast_is_finite(case: SequenceCase) -> None:
     """Under bfloat16 autocast the output is finite and states keep their dtype."""
     layer = case.layer(torch.float32)
     x = case.sequence(layer, dtype=torch.float32)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(x.device.type, torch.bfloat16):
         expect(bool(layer(x).isfinite().all()), "forward is not finite under autocast")
         if layer.streams:
             state = layer.init_state(case.batch)
@@ -146,11 +148,12 @@ def wrong_inputs_are_explained(case: SequenceCase) -> None:
     with raises(TypeError, f"{name}: expected x to be floating point, got int64", "x.float()"):
         layer(x.long())
     with raises(ValueError, f"{name}: expected lengths of shape ({case.batch},)"):
-        layer(x, torch.ones(case.batch + 1, dtype=torch.int64))
+        layer(x, torch.ones(case.batch + 1, dtype=torch.int64, device=x.device))
     with raises(TypeError, f"{name}: expected integer lengths, got float32"):
-        layer(x, torch.ones(case.batch))
-    with raises(ValueError, f"{name}: expected lengths between 0 and {case.time}"):
-        layer(x, torch.full((case.batch,), case.time + 1))
+        layer(x, torch.ones(case.batch, device=x.device))
+    if x.device.type == "cpu":  # elsewhere reading them would wait for the device
+        with raises(ValueError, f"{name}: expected lengths between 0 and {case.time}"):
+            layer(x, torch.full((case.batch,), case.time + 1))
 
 
 def compiles_as_one_graph(case: SequenceCase) -> None:

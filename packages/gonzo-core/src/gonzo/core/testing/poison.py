@@ -55,9 +55,10 @@ class _Poisoning:
             array.fill(np.iinfo(array.dtype).max)
         return array
 
-    # Numba finds the functions it knows in a dictionary.
+    # Numba finds the functions it knows in a dictionary, which it may first fill while they are
+    # poisoned: then the key of a later poisoning must equal that of the earlier one.
     def __eq__(self, other: object) -> bool:
-        return other is self.allocate or other is self
+        return self.allocate is (other.allocate if isinstance(other, _Poisoning) else other)
 
     def __hash__(self) -> int:
         return hash(self.allocate)

@@ -23,6 +23,7 @@ class SequenceCase:
         batch: Sequences, at least 2.
         time: Steps, at least 5; odd, so that nothing divides it.
         seed: Of parameters and inputs.
+        device: Of parameters and inputs; drawn on the CPU, they are the same on every device.
         exceptions: Gradients (``"gradient of log_dt"``) whose conditioning forbids the table's
             tolerance, each with its own and the reason.
     """
@@ -31,18 +32,19 @@ class SequenceCase:
     batch: int = 3
     time: int = 11
     seed: int = 0
+    device: torch.device | str = "cpu"
     exceptions: Exceptions = field(default_factory=dict)
 
     def layer(self, dtype: torch.dtype = torch.float64) -> SequenceModule:
         """Return the layer in evaluation mode; the same parameters every time."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            return self.make().to(dtype).eval()
+            return self.make().to(self.device, dtype).eval()
 
     def input(self, *shape: int, dtype: torch.dtype = torch.float64, draw: int = 0) -> Tensor:
         """Return standard normal values; another ``draw`` gives others."""
         generator = torch.Generator().manual_seed(self.seed + 1000 + draw)
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(self.device, dtype)
 
     def sequence(
         self, layer: SequenceModule, *, dtype: torch.dtype = torch.float64, draw: int = 0
@@ -54,7 +56,7 @@ class SequenceCase:
         """Return lengths (batch,) with an empty, a full and partial sequences."""
         inner = torch.arange(self.batch) * 5 % self.time
         inner[-1] = self.time
-        return inner
+        return inner.to(self.device)
 
 
 def expect(condition: bool, message: str) -> None:

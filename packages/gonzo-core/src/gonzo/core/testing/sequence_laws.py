@@ -1,6 +1,6 @@
 """The laws that every sequence layer keeps, as functions, one test each.
 
-A package writes::
+A package writes:
 
     @pytest.mark.parametrize("law", LAWS)
     def test_s4_keeps(law):
@@ -24,7 +24,7 @@ LAWS = (*FORWARD_LAWS, *STREAM_LAWS)
 
 
 def check_sequence_module(make: Callable[[], SequenceModule], **sizes: Any) -> None:
-    """Check all laws that apply to the layer; ``sizes`` are those of :class:`SequenceCase`."""
+    """Check all laws that apply to the layer; ``sizes`` are those of `SequenceCase`."""
     case = SequenceCase(make, **sizes)
     for law in LAWS if case.layer().streams else FORWARD_LAWS:
         law(case)

@@ -68,7 +68,7 @@ def states_begin_with_the_batch(case: SequenceCase) -> None:
     layer = case.layer()
     x = case.sequence(layer)
     _, state = layer.scan(x, layer.init_state(case.batch))
-    index = torch.arange(case.batch).flip(0)
+    index = torch.arange(case.batch, device=x.device).flip(0)
     y_t, _ = layer.step(x[:, 0], state)
     picked, _ = layer.step(x[index, 0], select_batch(state, index))
     assert_close(picked, y_t[index], name="step from picked states")
@@ -92,7 +92,7 @@ def states_stop_at_the_length(case: SequenceCase) -> None:
     y, state = layer.scan(x, start, lengths)
     for row, length in enumerate(lengths.tolist()):
         expect(not y[row, length:].any(), f"outputs past length {length} are not zero")
-        index = torch.tensor([row])
+        index = torch.tensor([row], device=x.device)
         alone, mine = select_batch(start, index), select_batch(state, index)
         if length:
             y_alone, alone = layer.scan(x[index, :length], alone)

@@ -21,7 +21,7 @@ _ROWS = 32  # transforms in one block at least
 def forward(u: Tensor, taps: Tensor, ahead: int) -> Tensor:
     """With the taps laid out from 0 on, y[t] is entry t + ahead of the convolution."""
     time = u.shape[2]
-    n = _size(time, taps.shape[1], ahead)
+    n = transform_size(time, taps.shape[1], ahead)
     y = torch.empty_like(u)
     for channels, batches in _blocks(u, n):
         kernel = torch.fft.rfft(taps[channels], n=n)
@@ -37,7 +37,7 @@ def backward(grad: Tensor, u: Tensor, taps: Tensor, ahead: int) -> tuple[Tensor,
     Spectra are computed again rather than kept: they are larger than the inputs.
     """
     time, lags = u.shape[2], taps.shape[1]
-    n = _size(time, lags, ahead)
+    n = transform_size(time, lags, ahead)
     du = torch.empty_like(u)
     dtaps = torch.empty(taps.shape, dtype=taps.dtype)
     for channels, batches in _blocks(u, n):
@@ -53,7 +53,7 @@ def backward(grad: Tensor, u: Tensor, taps: Tensor, ahead: int) -> tuple[Tensor,
     return du, dtaps
 
 
-def _size(time: int, lags: int, ahead: int) -> int:
+def transform_size(time: int, lags: int, ahead: int) -> int:
     """A fast length at which what wraps around falls outside the entries that are read.
 
     The furthest past lag is ``lags - ahead - 1`` and the furthest future one ``ahead``.

@@ -1,0 +1,98 @@
+"""Every kernel at sizes that are used, as launches that can be compiled ahead of time.
+
+`tools/compile_kernels.py` calls these with ``device="meta"`` and compiles what would be launched;
+nothing is read or computed. A case calls the launchers of one op, forward and backward.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+
+def _long_conv(device: str) -> None:
+    from gonzo.core.ops.long_conv import triton
+
+    # Long kernels and short ones; a layer hands in a transposed (batch, time, d).
+    for batch, d, time, taps, dtype, transposed in (
+        (64, 64, 784, 784, torch.float32, True),
+        (4, 128, 16384, 16384, torch.bfloat16, False),
+        (2, 64, 2048, 2048, torch.float64, True),
+        (4, 128, 4096, 4, torch.float32, False),
+        (4, 128, 4096, 64, torch.bfloat16, True),
+    ):
+        shape = (batch, time, d) if transposed else (batch, d, time)
+        u = torch.empty(shape, dtype=dtype, device=device)
+        u = u.mT if transposed else u
+        k = torch.empty(d, taps, dtype=dtype, device=device)
+        triton.forward(u, k, 0)
+        triton.backward(u, u, k, 0)
+
+
+def _linear_scan(device: str) -> None:
+    from gonzo.core.ops.linear_scan import triton
+
+    # Chunks and the whole of time, every way in which a decay is shared.
+    for batch, time, d, decay, dtype in (
+        (8, 4096, 512, (8, 4096, 512), torch.float32),
+        (64, 1024, 1024, (1024,), torch.bfloat16),
+        (8, 4096, 256, (4096, 256), torch.complex64),
+        (8, 4096, 256, (8, 4096, 1), torch.float64),
+    ):
+        a = torch.empty(decay, dtype=dtype, device=device)
+        x = torch.empty(batch, time, d, dtype=dtype, device=device)
+        triton.forward(a, x, x[:, 0], False, torch.empty_like(x))
+        triton.backward(x, a, x, x[:, 0], False)
+
+
+def _vandermonde(device: str) -> None:
+    from gonzo.core.ops.vandermonde import triton
+
+    # Short and long kernels, which have other tiles; a float64 one.
+    for heads, n, length, dtype in (
+        (256, 32, 16384, torch.float32),
+        (256, 32, 1024, torch.float32),
+        (64, 32, 2048, torch.float64),
+    ):
+        z = torch.empty(heads, n, 2, dtype=torch.float64, device=device)
+        triton.forward(z, z, length, dtype)
+        triton.backward(torch.empty(heads, length, dtype=dtype, device=device), z, z)
+
+
+def _cauchy(device: str) -> None:
+    from gonzo.core.ops.cauchy import triton
+
+    for heads, n, length, dtype in (
+        (256, 32, 16384, torch.float32),
+        (64, 32, 2048, torch.float64),
+    ):
+        v = torch.empty(heads, n, 2, dtype=dtype, device=device)
+        triton.forward(v, v, v, v, v, length, dtype)
+        triton.backward(torch.empty(heads, length, dtype=dtype, device=device), v, v, v, v, v)
+
+
+def _ssm_scan(device: str) -> None:
+    from gonzo.core.ops.ssm_scan import triton
+
+    # A chunk, a padded one, a single step.
+    for batch, time, heads, n, vectors, dtype in (
+        (16, 1024, 512, 32, 5, torch.float32),
+        (16, 1024, 512, 64, 3, torch.float32),
+        (4, 512, 64, 32, 5, torch.float64),
+        (1, 1, 256, 32, 5, torch.float32),
+    ):
+        u = torch.empty(batch, time, heads, dtype=dtype, device=device)
+        state = torch.empty(batch, 2, n, heads, dtype=dtype, device=device)
+        system = torch.empty(vectors, 2, n, heads, dtype=dtype, device=device)
+        lengths = torch.empty(batch, dtype=torch.int64, device=device) if n == 64 else None
+        triton.forward(u, state, system, lengths)
+        if time > 1:
+            triton.backward(u, state, u, state, system, lengths)
+
+
+CASES: dict[str, Callable[[str], None]] = {
+    "cauchy": _cauchy,
+    "linear_scan": _linear_scan,
+    "ssm_scan": _ssm_scan,
+    "long_conv": _long_conv,
+    "vandermonde": _vandermonde,
+}

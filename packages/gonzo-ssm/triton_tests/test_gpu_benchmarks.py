@@ -1,0 +1,49 @@
+"""The benchmarks for GPUs run, at sizes that the interpreter can do."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+import gonzo.core
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu" / "bench_gpu_layers.py"
+
+
+@pytest.fixture(scope="module")
+def rows():
+    spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return lambda device: script.rows(script.Sizes(batch=2, features=3, length=9), device)
+
+
+def tensors(value):
+    """All tensors in arguments: states are tuples of them, layers have parameters and buffers."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, torch.nn.Module):
+        yield from value.state_dict().values()
+    else:
+        for part in value:
+            yield from tensors(part)
+
+
+def test_every_row_runs(rows, device):
+    with gonzo.core.backend("triton"):
+        for row in rows(device):
+            arguments = row.setup()
+            row.ours(*arguments)
+            row.peer(*arguments)
+            (test,) = row.tests
+            assert (SCRIPT.parents[2] / test).exists(), row.what
+
+
+def test_every_row_follows_its_device(rows):
+    """The meta device stands for one that is not here: meeting a tensor of the CPU is an error."""
+    for row in rows("meta"):
+        arguments = row.setup()
+        assert {t.device.type for t in tensors(arguments)} == {"meta"}, row.what
+        row.ours(*arguments)
+        row.peer(*arguments)
