@@ -6,11 +6,31 @@ keys that resolve a lazy ``conj``, and the conjugate is silently the number itse
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
+from torch import Tensor
 
 LIBRARY = torch.library.Library("gonzo", "FRAGMENT")
+
+
+def implement(op: str, function: Callable[..., Any]) -> None:
+    """Let `function` compute `op` on every device, in the precision that its tensors have.
+
+    Autocast would reach the matrix products inside an op, in a backward pass under it too.
+    """
+
+    @functools.wraps(function)
+    def outside_autocast(tensor: Tensor, *rest: Any) -> Any:
+        kind = tensor.device.type
+        if not torch.is_autocast_enabled(kind):
+            return function(tensor, *rest)
+        with torch.autocast(kind, enabled=False):
+            return function(tensor, *rest)
+
+    LIBRARY.impl(op, outside_autocast, "CompositeExplicitAutograd")
 
 
 def forbid_second_derivative(op: str) -> None:

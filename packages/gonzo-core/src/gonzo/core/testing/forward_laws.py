@@ -117,11 +117,14 @@ def parameters_can_be_drawn_anew(case: SequenceCase) -> None:
 
 
 def autocast_is_finite(case: SequenceCase) -> None:
-    """Under bfloat16 autocast the output is finite and states keep their dtype."""
+    """Under bfloat16 autocast outputs and gradients are finite and states keep their dtype."""
     layer = case.layer(torch.float32)
-    x = case.sequence(layer, dtype=torch.float32)
+    x = case.sequence(layer, dtype=torch.float32).requires_grad_()
     with torch.autocast(x.device.type, torch.bfloat16):
-        expect(bool(layer(x).isfinite().all()), "forward is not finite under autocast")
+        y = layer(x)
+        expect(bool(y.isfinite().all()), "forward is not finite under autocast")
+        for name, gradient in gradients(layer, x, y).items():  # as in a checkpointed layer
+            expect(bool(gradient.isfinite().all()), f"{name} is not finite under autocast")
         if layer.streams:
             state = layer.init_state(case.batch)
             y, after = layer.scan(x, state)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gonzo.core.backends import implementation, recorded
-from gonzo.core.ops.library import LIBRARY, forbid_second_derivative
+from gonzo.core.ops.library import LIBRARY, forbid_second_derivative, implement
 
 _PAIRS = "Tensor cb, Tensor cp, Tensor qb, Tensor qp, Tensor w"
 LIBRARY.define(f"cauchy({_PAIRS}, SymInt length, ScalarType dtype, str backend) -> Tensor")
@@ -28,8 +28,8 @@ def _backward(*arguments: Any) -> tuple[Tensor, ...]:
     return implementation("cauchy", backend, inputs[0].device).backward(*inputs)
 
 
-LIBRARY.impl("cauchy", _forward, "CompositeExplicitAutograd")
-LIBRARY.impl("cauchy_backward", _backward, "CompositeExplicitAutograd")
+implement("cauchy", _forward)
+implement("cauchy_backward", _backward)
 
 
 @torch.library.register_fake("gonzo::cauchy", lib=LIBRARY)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gonzo.core.backends import implementation, recorded
-from gonzo.core.ops.library import LIBRARY, forbid_second_derivative
+from gonzo.core.ops.library import LIBRARY, forbid_second_derivative, implement
 
 LIBRARY.define(
     "linear_scan(Tensor a, Tensor x, Tensor? initial, bool reverse, bool pairs, str backend) "
@@ -82,9 +82,9 @@ def _numbers(tensor: Tensor | None, pairs: bool) -> Tensor | None:
     return torch.view_as_complex(tensor.contiguous())
 
 
-LIBRARY.impl("linear_scan", _forward, "CompositeExplicitAutograd")
-LIBRARY.impl("linear_scan_out", _forward_out, "CompositeExplicitAutograd")
-LIBRARY.impl("linear_scan_backward", _backward, "CompositeExplicitAutograd")
+implement("linear_scan", _forward)
+implement("linear_scan_out", _forward_out)
+implement("linear_scan_backward", _backward)
 
 
 @torch.library.register_fake("gonzo::linear_scan", lib=LIBRARY)

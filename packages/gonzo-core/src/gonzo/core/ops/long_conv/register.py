@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gonzo.core.backends import implementation, recorded
-from gonzo.core.ops.library import LIBRARY, forbid_second_derivative
+from gonzo.core.ops.library import LIBRARY, forbid_second_derivative, implement
 
 LIBRARY.define("long_conv(Tensor u, Tensor taps, SymInt ahead, str backend) -> Tensor")
 LIBRARY.define(
@@ -42,8 +42,8 @@ def _laid_out_like(u: Tensor, result: Tensor) -> Tensor:
     return result if result.stride() == order else torch.empty_like(u).copy_(result)
 
 
-LIBRARY.impl("long_conv", _forward, "CompositeExplicitAutograd")
-LIBRARY.impl("long_conv_backward", _backward, "CompositeExplicitAutograd")
+implement("long_conv", _forward)
+implement("long_conv_backward", _backward)
 
 
 @torch.library.register_fake("gonzo::long_conv", lib=LIBRARY)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gonzo.core.backends import implementation, recorded
-from gonzo.core.ops.library import LIBRARY, forbid_second_derivative
+from gonzo.core.ops.library import LIBRARY, forbid_second_derivative, implement
 
 _INPUTS = "Tensor u, Tensor state, Tensor system, Tensor? lengths, str backend"
 LIBRARY.define(f"ssm_scan({_INPUTS}) -> (Tensor, Tensor)")
@@ -35,9 +35,9 @@ def _backward(
     return module.backward(grad_y, grad_state, u, *tensors)
 
 
-LIBRARY.impl("ssm_scan", _forward, "CompositeExplicitAutograd")
-LIBRARY.impl("ssm_scan_inference", _forward, "CompositeExplicitAutograd")
-LIBRARY.impl("ssm_scan_backward", _backward, "CompositeExplicitAutograd")
+implement("ssm_scan", _forward)
+implement("ssm_scan_inference", _forward)
+implement("ssm_scan_backward", _backward)
 
 
 @torch.library.register_fake("gonzo::ssm_scan_inference", lib=LIBRARY)

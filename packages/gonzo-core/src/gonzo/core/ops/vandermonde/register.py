@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gonzo.core.backends import implementation, recorded
-from gonzo.core.ops.library import LIBRARY, forbid_second_derivative
+from gonzo.core.ops.library import LIBRARY, forbid_second_derivative, implement
 
 LIBRARY.define(
     "vandermonde(Tensor c, Tensor z, SymInt length, ScalarType dtype, str backend) -> Tensor"
@@ -26,8 +26,8 @@ def _backward(grad: Tensor, c: Tensor, z: Tensor, backend: str) -> tuple[Tensor,
     return implementation("vandermonde", backend, z.device).backward(grad, c, z)
 
 
-LIBRARY.impl("vandermonde", _forward, "CompositeExplicitAutograd")
-LIBRARY.impl("vandermonde_backward", _backward, "CompositeExplicitAutograd")
+implement("vandermonde", _forward)
+implement("vandermonde_backward", _backward)
 
 
 @torch.library.register_fake("gonzo::vandermonde", lib=LIBRARY)
