@@ -58,8 +58,50 @@ def test_a_windowed_cache_stays_as_long_as_the_window():
     state = layer.init_state(2)
     for _ in range(3):
         _, state = layer.scan(torch.randn(2, 5, 8), state, torch.tensor([5, 1]))
-        assert state.keys.shape[1] <= 3
+        assert cached(state) == 3
+        assert state.keys.untyped_storage().nbytes() == state.keys.numel() * 4
     assert state.seen.tolist() == [15, 3]
+    for _ in range(3):
+        _, state = layer.step(torch.randn(2, 8), state)
+        assert cached(state) <= 4
+    assert state.padding.tolist() == [[0], [0]]
+
+
+def cached(state):
+    assert state.values.shape[2] == state.keys.shape[3]
+    assert state.recent_values.shape[2] == state.recent_keys.shape[3]
+    return state.keys.shape[3] + state.recent_keys.shape[3]
+
+
+@pytest.mark.parametrize("window", [None, 3, 200])
+@pytest.mark.parametrize("lengths", [None, [9, 0, 4]])
+def test_steps_for_longer_than_the_recent_part_of_the_cache(window, lengths):
+    layer = CausalAttention(8, 2, window=window).double().eval()
+    x, start = torch.randn(3, 300, 8, dtype=torch.float64), layer.init_state(3)
+    with torch.inference_mode():
+        _, state = layer.scan(x[:, :9], start, None if lengths is None else torch.tensor(lengths))
+        assert state.padding.shape[1] == (0 if lengths is None else 1)
+        y = []
+        for x_t in x[:, 9:].unbind(1):
+            y_t, state = layer.step(x_t, state)
+            y.append(y_t)
+        for row, length in enumerate(lengths or [9] * 3):
+            whole = torch.cat([x[row, :length], x[row, 9:]])[None]
+            assert_close(torch.stack(y, 1)[row], layer(whole)[0, length:])
+
+
+def test_a_step_copies_the_recent_part_of_the_cache_alone():
+    layer = CausalAttention(8, 2)
+    with torch.no_grad():
+        _, state = layer.scan(torch.randn(1, 500, 8), layer.init_state(1))
+        moved = 0
+        for _ in range(300):
+            _, after = layer.step(torch.randn(1, 8), state)
+            assert after.recent_keys.shape[3] < 128
+            moved += after.keys.data_ptr() != state.keys.data_ptr()
+            state = after
+    assert moved == 2
+    assert cached(state) == 800
 
 
 def test_dropout_acts_while_training_alone():
@@ -73,8 +115,21 @@ def test_dropout_acts_while_training_alone():
 def test_the_state_takes_a_dtype_and_a_device():
     layer = CausalAttention(8, 2)
     state = layer.init_state(3, dtype=torch.bfloat16, device="meta")
-    assert state.keys.dtype == torch.bfloat16
+    assert state.keys.dtype == state.recent_values.dtype == torch.bfloat16
     assert all(tensor.device.type == "meta" for tensor in state)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_cache_may_have_a_precision_of_its_own(dtype):
+    layer, x = CausalAttention(8, 2), torch.randn(2, 9, 8)
+    state = layer.init_state(2, dtype=dtype)
+    _, state = layer.scan(x[:, :4], state)
+    y, state = layer.scan(x[:, 4:8], state)
+    y_t, state = layer.step(x[:, 8], state)
+    assert {t.dtype for t in state[:4]} == {dtype}
+    assert_close(
+        torch.cat([y, y_t[:, None]], 1), layer(x)[:, 4:], tolerance=2e-2, because="bfloat16 cache"
+    )
 
 
 def test_copies_the_last_token_but_one():

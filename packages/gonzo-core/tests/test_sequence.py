@@ -12,8 +12,10 @@ from gonzo.core.sequence import (
     check_sequence,
     check_state,
     check_step,
+    last_step,
     map_state,
     mask_padding,
+    renew_state,
     select_batch,
     time_mask,
 )
@@ -245,6 +247,30 @@ def test_a_state_from_before_an_update_is_stale():
     stale, _ = layer.step(x_t, state)
     fresh, _ = layer.step(x_t, layer.init_state(1)._replace(h=state.h))
     assert not torch.allclose(stale, fresh)
+
+
+def test_a_renewed_state_follows_the_parameters_and_drops_the_past():
+    layer, x = Average(3).double(), torch.randn(2, 5, 3, dtype=torch.float64)
+    _, state = layer.scan(x, layer.init_state(2))
+    before = state.h.detach().clone()
+    with torch.no_grad():
+        layer.logit.add_(1)
+    renewed = renew_state(state, layer.init_state(2))
+    assert torch.equal(renewed.h, before)
+    assert not renewed.h.requires_grad
+    assert torch.equal(renewed.decay, layer.logit.sigmoid())
+    assert renewed.decay.requires_grad
+    nested = renew_state(((state, state),), ((renewed, renewed),))
+    assert isinstance(nested[0][1], AverageState)
+    assert torch.equal(nested[0][1].decay, renewed.decay)
+    with pytest.raises(ValueError, match="zip"):
+        renew_state((state, state), (renewed,))
+
+
+def test_last_step():
+    y = torch.arange(12.0).reshape(2, 3, 2)
+    assert torch.equal(last_step(y, None), y[:, 2])
+    assert torch.equal(last_step(y, torch.tensor([2, 0])), torch.stack([y[0, 1], y[1, 0]]))
 
 
 def test_masks():

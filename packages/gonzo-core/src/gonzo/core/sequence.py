@@ -24,8 +24,10 @@ __all__ = [
     "check_sequence",
     "check_state",
     "check_step",
+    "last_step",
     "map_state",
     "mask_padding",
+    "renew_state",
     "select_batch",
     "time_mask",
 ]
@@ -259,6 +261,31 @@ def select_batch(state: State, index: Tensor) -> State:
     return _map(lambda tensor: tensor[index], lambda tensor: tensor, state)
 
 
+def renew_state(state: State, fresh: State) -> State:
+    """Return ``state`` as the parameters are now, cut off from the gradients of its past.
+
+    Training goes on from a carried state with it, after an optimizer step or a backward pass
+    (truncated backpropagation through time)::
+
+        state = renew_state(state, layer.init_state(batch))
+
+    Args:
+        state: After an earlier chunk.
+        fresh: From ``init_state`` of the same layer; what the state calls ``shared`` comes from it.
+    """
+    state_type = cast(Any, type(state))
+    shared = getattr(state_type, "shared", ())
+    names = getattr(state_type, "_fields", None)
+    old, new = cast("tuple[Any, ...]", state), cast("tuple[Any, ...]", fresh)
+    renewed = []
+    for name, value, fresh_value in zip(names or range(len(old)), old, new, strict=True):
+        if isinstance(value, tuple):
+            renewed.append(renew_state(value, fresh_value))
+        else:
+            renewed.append(fresh_value if name in shared else value.detach())
+    return state_type(renewed) if names is None else state_type(*renewed)
+
+
 def time_mask(lengths: Tensor, time: int) -> Tensor:
     """Return the (batch, time) mask that is True at the valid steps of right-padded sequences."""
     return torch.arange(time, device=lengths.device) < lengths[:, None]
@@ -270,6 +297,16 @@ def mask_padding(y: Tensor, lengths: Tensor | None) -> Tensor:
         return y
     mask = time_mask(lengths, y.shape[1])
     return y.masked_fill(~mask.unflatten(1, (-1, *(1,) * (y.ndim - 2))), 0)
+
+
+def last_step(y: Tensor, lengths: Tensor | None) -> Tensor:
+    """Return the last valid step (batch, …) of ``y`` (batch, time, …).
+
+    Where a length is 0, that is the first step, which a layer has made zero.
+    """
+    if lengths is None:
+        return y[:, -1]
+    return y[torch.arange(y.shape[0], device=y.device), (lengths - 1).clamp(min=0)]
 
 
 def _map(

@@ -3,30 +3,43 @@
     y_t = W_o Σ_{s ≤ t} softmax_s(q_t · k_s / √d_head) v_s
 
 with rotary positions (Vaswani et al., "Attention Is All You Need", 2017; Su et al., "RoFormer",
-2021). ``scan`` appends to the cache by concatenation: an append in place would be seen by every
-state branched from it, and the copy costs no more than the attention that reads the cache anyway.
+2021).
+
+A state is never written to, so that it can be branched, and appending to a cache means copying it.
+The cache is therefore in two parts: a step copies the recent one alone, at most 128 steps long, and
+hands it over to the other when it is full. A step then copies on average a 128th of the cache and
+64 steps more, while it reads all of it.
 """
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import dropout, scaled_dot_product_attention
 
-from gonzo.core.sequence import SequenceModule, mask_padding, time_mask
+from gonzo.core.sequence import SequenceModule, mask_padding
 
 __all__ = ["AttentionState", "CausalAttention"]
 
 _ROTARY_BASE = 10_000.0
+_RECENT = 128
 
 
 class AttentionState(NamedTuple):
-    """The keys and values seen so far, with the place of each in its sequence."""
+    """The keys and values seen so far, each sequence ending in the last column.
 
-    keys: Tensor  # (batch, cached, n_head, d_head)
-    values: Tensor  # (batch, cached, n_head, d_head)
-    places: Tensor  # (batch, cached), -1 where a padded step left nothing
+    Keys have time innermost and values have features innermost: a step then reads both in order.
+    """
+
+    keys: Tensor  # (batch, n_head, d_head, cached)
+    values: Tensor  # (batch, n_head, cached, d_head)
+    recent_keys: Tensor  # (batch, n_head, d_head, recent), what follows them
+    recent_values: Tensor  # (batch, n_head, recent, d_head)
+    padding: Tensor  # (batch, 1), columns before a sequence begins; (batch, 0) if no sequence's
     seen: Tensor  # (batch,), the number of valid steps so far
+    frequencies: Tensor  # (d_head / 2,), of the rotary positions; empty without them
+
+    shared = frozenset({"frequencies"})
 
 
 class CausalAttention(SequenceModule):
@@ -67,6 +80,7 @@ class CausalAttention(SequenceModule):
             raise ValueError(f"CausalAttention: expected window >= 1, got {window}")
         self.d_model = d_model
         self.n_head = n_head
+        self.d_head = d_model // n_head
         self.window = window
         self.rotary = rotary
         self.dropout = dropout
@@ -82,10 +96,9 @@ class CausalAttention(SequenceModule):
         """Map (batch, time, d_model) to (batch, time, d_model); see ``SequenceModule.forward``."""
         self.check(x, lengths)
         places = torch.arange(x.shape[1], device=x.device)[None]  # (1, T)
-        queries, keys, values = self._projected(x, places)
+        queries, keys, values = self._projected(x, places, self._frequencies(x.device))
         # Right padding needs no mask of its own: causality hides it from every valid step.
-        y = self._attend(queries, keys, values, self._window_mask(places))
-        return mask_padding(y, lengths)
+        return mask_padding(self._attend(queries, keys, values, None), lengths)
 
     def init_state(
         self,
@@ -96,16 +109,14 @@ class CausalAttention(SequenceModule):
     ) -> AttentionState:
         """Return the empty cache."""
         weight = self.project_in.weight
-        device = weight.device if device is None else device
-        empty = torch.zeros(
-            (batch, 0, self.n_head, self.d_model // self.n_head),
-            device=device,
-            dtype=weight.dtype if dtype is None else dtype,
-        )
-        places = torch.zeros((batch, 0), device=device, dtype=torch.int64)
-        return AttentionState(
-            empty, empty, places, torch.zeros(batch, device=device, dtype=torch.int64)
-        )
+        device = weight.device if device is None else torch.device(device)
+        dtype = weight.dtype if dtype is None else dtype
+        keys = torch.zeros((batch, self.n_head, self.d_head, 0), device=device, dtype=dtype)
+        values = keys.transpose(2, 3)
+        padding = torch.zeros((batch, 0), device=device, dtype=torch.int64)
+        seen = torch.zeros(batch, device=device, dtype=torch.int64)
+        frequencies = self._frequencies(device)
+        return AttentionState(keys, values, keys, values, padding, seen, frequencies)
 
     def scan(
         self, x: Tensor, state: AttentionState, lengths: Tensor | None = None
@@ -114,74 +125,129 @@ class CausalAttention(SequenceModule):
         self.check(x, lengths, state)
         time = x.shape[1]
         places = state.seen[:, None] + torch.arange(time, device=x.device)  # (B, T)
-        queries, keys, values = self._projected(x, places)
-        valid = places
-        if lengths is not None:
-            valid = places.masked_fill(~time_mask(lengths, time), -1)
-        all_places = torch.cat([state.places, valid], dim=1)  # (B, C + T)
-        all_keys = torch.cat([state.keys, keys.to(state.keys.dtype)], dim=1)
-        all_values = torch.cat([state.values, values.to(state.values.dtype)], dim=1)
-        # With nothing behind it a chunk is a whole sequence, which needs no mask in memory.
-        first = self.window is None and state.places.shape[1] == 0
-        mask = None if first else self._cache_mask(places, all_places)
-        y = self._attend(queries, all_keys, all_values, mask)
-        seen = state.seen + (time if lengths is None else lengths)
-        after = AttentionState(all_keys, all_values, all_places, seen)
-        return mask_padding(y, lengths), self._trimmed(after, padded=lengths is not None)
+        queries, keys, values = self._projected(x, places, state.frequencies)
+        all_keys = torch.cat([state.keys, state.recent_keys, keys.mT.to(state.keys.dtype)], 3)
+        all_values = torch.cat(
+            [state.values, state.recent_values, values.to(state.values.dtype)], 2
+        )
+        if all_keys.shape[3] > time:
+            # The fused kernel wants keys with features innermost.
+            keys = all_keys.to(queries.dtype).mT.contiguous()
+            values = all_values.to(queries.dtype)
+        y = self._attend(queries, keys, values, state.padding)
+        return mask_padding(y, lengths), self._after(state, all_keys, all_values, time, lengths)
 
     def step(self, x_t: Tensor, state: AttentionState) -> tuple[Tensor, AttentionState]:
         """Run one time step (batch, d_model); see ``SequenceModule.step``."""
         self.check_step(x_t, state)
-        y, state = self.scan(x_t[:, None], state)
-        return y[:, 0], state
+        query, key, value = self._projected(x_t[:, None], state.seen[:, None], state.frequencies)
+        keys, values, recent_keys, recent_values, padding, seen, frequencies = state
+        recent_keys = torch.cat([recent_keys, key.mT.to(keys.dtype)], 3)
+        recent_values = torch.cat([recent_values, value.to(keys.dtype)], 2)
+        cached, recent = keys.shape[3], recent_keys.shape[3]
+        if self.window is not None and cached + recent > self.window:
+            out_of_sight = cached + recent - self.window
+            keys, values = keys[..., out_of_sight:], values[..., out_of_sight:, :]
+            rest = max(0, out_of_sight - cached)
+            recent_keys, recent_values = recent_keys[..., rest:], recent_values[..., rest:, :]
+            padding = (padding - out_of_sight).clamp(min=0)
+            cached = keys.shape[3]
 
-    def _projected(self, x: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each (batch, time, n_head, d_head)."""
-        heads = self.project_in(x).unflatten(-1, (3, self.n_head, self.d_model // self.n_head))
-        queries, keys, values = heads.unbind(2)
-        if self.rotary:
-            queries, keys = _rotated(queries, places), _rotated(keys, places)
-        return queries, keys, values
+        query = query.to(keys.dtype) / self.d_head**0.5
+        scores = torch.cat([query @ keys, query @ recent_keys], 3)  # (B, H, 1, cached + recent)
+        if padding.shape[1]:
+            column = torch.arange(scores.shape[3], device=scores.device)
+            hidden = column < padding
+            scores = scores.masked_fill(hidden[:, None, None], float("-inf"))
+        wide = torch.promote_types(scores.dtype, torch.float32)
+        weights = scores.softmax(3, dtype=wide).to(values.dtype)
+        if self.dropout and self.training:
+            weights = dropout(weights, self.dropout)
+        y = weights[..., :cached] @ values + weights[..., cached:] @ recent_values
+        y_t = self.project_out(y.flatten(1).to(x_t.dtype))
 
-    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        if recent_keys.shape[3] >= _RECENT:
+            keys, values = torch.cat([keys, recent_keys], 3), torch.cat([values, recent_values], 2)
+            recent_keys, recent_values = recent_keys[..., :0], recent_values[..., :0, :]
+        return y_t, AttentionState(
+            keys, values, recent_keys, recent_values, padding, seen + 1, frequencies
+        )
+
+    def _projected(
+        self, x: Tensor, places: Tensor, frequencies: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (batch, n_head, time, d_head)."""
+        heads = self.project_in(x).unflatten(-1, (3, self.n_head, self.d_head))
+        heads = heads.permute(2, 0, 3, 1, 4)  # (3, B, H, T, d_head)
+        if not self.rotary:
+            queries, keys, values = heads.unbind(0)
+            return queries, keys, values
+        queries, keys = _rotated(heads[:2], places, frequencies).unbind(0)
+        return queries, keys, heads[2]
+
+    def _attend(
+        self, queries: Tensor, keys: Tensor, values: Tensor, padding: Tensor | None
+    ) -> Tensor:
+        """The outputs of a chunk at the end of all keys and values, (batch, time, d_model)."""
+        mask = self._mask(queries.shape[2], keys.shape[2], padding)
         y = scaled_dot_product_attention(
-            queries.transpose(1, 2),
-            keys.transpose(1, 2).to(queries.dtype),
-            values.transpose(1, 2).to(queries.dtype),
-            attn_mask=None if mask is None else mask[:, None],
+            queries,
+            keys,
+            values,
+            attn_mask=mask,
             is_causal=mask is None,
             dropout_p=self.dropout if self.training else 0.0,
         )
         return self.project_out(y.transpose(1, 2).flatten(2))
 
-    def _window_mask(self, places: Tensor) -> Tensor | None:
-        return None if self.window is None else self._sees(places, places)
+    def _mask(self, time: int, total: int, padding: Tensor | None) -> Tensor | None:
+        """What each step of a chunk sees, (time, total) or (batch, 1, time, total)."""
+        if time == total and self.window is None:
+            return None  # a whole sequence needs no mask in memory
+        device = self.project_in.weight.device
+        column = torch.arange(total, device=device)
+        distance = column[total - time :, None] - column
+        mask = distance >= 0
+        if self.window is not None:
+            mask = mask & (distance < self.window)
+        if padding is not None and padding.shape[1]:
+            mask = mask & (column >= padding)[:, None, None]
+        return mask
 
-    def _cache_mask(self, places: Tensor, all_places: Tensor) -> Tensor:
-        """The (batch, time, cached + time) mask of what each step of the chunk sees."""
-        time, total = places.shape[1], all_places.shape[1]
-        mask = self._sees(places, all_places) & (all_places >= 0)[:, None]
-        # A padded step sees itself, so that no softmax is over nothing; its output is dropped.
-        own = torch.arange(total - time, total, device=places.device)
-        return mask | (own[:, None] == torch.arange(total, device=places.device))
+    def _after(
+        self,
+        state: AttentionState,
+        keys: Tensor,
+        values: Tensor,
+        time: int,
+        lengths: Tensor | None,
+    ) -> AttentionState:
+        """The state after a chunk whose keys and values end the given ones."""
+        padding, total = state.padding, keys.shape[3]
+        if lengths is not None:
+            # Each sequence moves right until its last valid step stands in the last column.
+            shift = (time - lengths)[:, None]
+            index = (torch.arange(total, device=keys.device) - shift).remainder(total)  # (B, total)
+            keys = keys.gather(3, index[:, None, None].expand_as(keys))
+            values = values.gather(2, index[:, None, :, None].expand_as(values))
+            padding = shift + padding if padding.shape[1] else shift
+        if self.window is not None and total >= self.window:
+            out_of_sight = total - (self.window - 1)
+            # Copied, so that the state does not keep the whole chunk in memory.
+            keys = keys[..., out_of_sight:].contiguous()
+            values = values[..., out_of_sight:, :].contiguous()
+            padding = (padding - out_of_sight).clamp(min=0)
+        seen = state.seen + (time if lengths is None else lengths)
+        nothing_recent = (keys[..., :0], values[..., :0, :])
+        return AttentionState(keys, values, *nothing_recent, padding, seen, state.frequencies)
 
-    def _sees(self, places: Tensor, others: Tensor) -> Tensor:
-        distance = places[:, :, None] - others[:, None]
-        sees = distance >= 0
-        return sees if self.window is None else sees & (distance < self.window)
-
-    def _trimmed(self, state: AttentionState, *, padded: bool) -> AttentionState:
-        """Drop from the cache what no later step can see."""
-        if self.window is None:
-            return state
-        keys, values, places, seen = state
-        if padded:
-            # Padding moves to the front, so that what is cut off there is padding or out of sight.
-            places, order = places.sort(dim=1, stable=True)
-            index = order[:, :, None, None].expand_as(keys)
-            keys, values = keys.gather(1, index), values.gather(1, index)
-        cut = max(0, places.shape[1] - (self.window - 1))
-        return AttentionState(keys[:, cut:], values[:, cut:], places[:, cut:], seen)
+    def _frequencies(self, device: torch.device) -> Tensor:
+        """The angle by which each pair of features turns from one place to the next."""
+        # Angles reach the length of the sequence: half precision would not tell neighbours apart.
+        wide = torch.promote_types(self.project_in.weight.dtype, torch.float32)
+        half = self.d_head // 2 if self.rotary else 0
+        exponent = torch.arange(half, device=device, dtype=wide) / max(1, half)
+        return _ROTARY_BASE**-exponent
 
     def extra_repr(self) -> str:
         """Describe the layer in ``repr``."""
@@ -191,13 +257,9 @@ class CausalAttention(SequenceModule):
         )
 
 
-def _rotated(x: Tensor, places: Tensor) -> Tensor:
-    """Turn each pair of features of x (batch, time, n_head, d_head) by an angle of its place."""
-    # Angles reach the length of the sequence: half precision would not tell neighbours apart.
-    wide = torch.promote_types(x.dtype, torch.float32)
-    half = x.shape[-1] // 2
-    exponent = torch.arange(half, device=x.device, dtype=wide) / half
-    angle = places[..., None, None].to(wide) * _ROTARY_BASE**-exponent
+def _rotated(x: Tensor, places: Tensor, frequencies: Tensor) -> Tensor:
+    """Turn each pair of features of x (2, batch, n_head, time, d_head) by an angle of its place."""
+    angle = places[:, None, :, None] * frequencies  # (B, 1, T, half)
     cos, sin = angle.cos(), angle.sin()
-    left, right = x[..., :half], x[..., half:]
+    left, right = x.chunk(2, dim=-1)
     return torch.cat([left * cos - right * sin, left * sin + right * cos], dim=-1).to(x.dtype)

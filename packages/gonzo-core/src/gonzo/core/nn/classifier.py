@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gonzo.core.nn.dropout import Dropout
 from gonzo.core.pretrained import Pretrained
-from gonzo.core.sequence import SequenceModule, check_lengths, check_sequence
+from gonzo.core.sequence import SequenceModule, check_lengths, check_sequence, last_step
 
 __all__ = ["SequenceClassifier"]
 
@@ -71,12 +71,11 @@ class SequenceClassifier(Pretrained):
         return self.decoder(self.dropout(self._pooled(y, lengths)))
 
     def _pooled(self, y: Tensor, lengths: Tensor | None) -> Tensor:
+        if self.pool == "last":
+            return last_step(y, lengths)
         if lengths is None:
-            return y.mean(dim=1) if self.pool == "mean" else y[:, -1]
-        if self.pool == "mean":
-            return y.sum(dim=1) / lengths.clamp(min=1)[:, None].to(y.dtype)
-        last = (lengths - 1).clamp(min=0)
-        return y[torch.arange(y.shape[0], device=y.device), last]
+            return y.mean(dim=1)
+        return y.sum(dim=1) / lengths.clamp(min=1)[:, None].to(y.dtype)
 
     def extra_repr(self) -> str:
         """Describe the layer in ``repr``."""

@@ -6,15 +6,16 @@ Layer Normalization in the Transformer Architecture", 2020):
     x ← x + m_i(norm(x)),   x ← x + f_i(norm(x)),   y = norm(x).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recomputed
 
 from gonzo.core.nn.dropout import Dropout
 from gonzo.core.nn.feed_forward import FeedForward
-from gonzo.core.sequence import SequenceModule, mask_padding
+from gonzo.core.sequence import SequenceModule, check_step, mask_padding
 
 __all__ = ["ResidualStack", "StackState"]
 
@@ -40,6 +41,8 @@ class ResidualStack(SequenceModule):
         activation: Of the feed-forward networks: ``"gelu"`` or ``"swiglu"``.
         dropout: Probability, on the output of every branch.
         tied_dropout: One dropout mask for all time steps.
+        checkpoint: Store the input of each layer alone and compute the rest of it once more in the
+            backward pass (activation checkpointing): memory for time, with the same results.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class ResidualStack(SequenceModule):
         activation: Literal["gelu", "swiglu"] = "gelu",
         dropout: float = 0.0,
         tied_dropout: bool = False,
+        checkpoint: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -64,6 +68,7 @@ class ResidualStack(SequenceModule):
         if norm not in _NORMS:
             raise ValueError(f"ResidualStack: expected norm 'layer' or 'rms', got {norm!r}")
         self.d_model = sizes.pop()
+        self.checkpoint = checkpoint
 
         def new_norm() -> nn.LayerNorm | nn.RMSNorm:
             return _NORMS[norm](self.d_model, device=device, dtype=dtype)
@@ -105,8 +110,8 @@ class ResidualStack(SequenceModule):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Map (batch, time, d_model) to (batch, time, d_model); see ``SequenceModule.forward``."""
         self.check(x, lengths)
-        for index, layer in enumerate(self.layers):
-            x = self._after(index, x, layer(self.norms[index](x), lengths))
+        for index in range(len(self.layers)):
+            x = self._maybe_recomputed(self._forward_layer, index, x, lengths)
         return mask_padding(self.final_norm(x), lengths)
 
     def init_state(
@@ -128,23 +133,38 @@ class ResidualStack(SequenceModule):
         """Run a chunk (batch, time, d_model); see ``SequenceModule.scan``."""
         self._check_streams()
         self.check(x, lengths, state)
+        self._check_layers(state)
         states = []
-        for index, layer in enumerate(self.layers):
-            y, after = layer.scan(self.norms[index](x), state.layers[index], lengths)
-            x = self._after(index, x, y)
+        for index, before in enumerate(state.layers):
+            x, after = self._maybe_recomputed(self._scan_layer, index, x, before, lengths)
             states.append(after)
         return mask_padding(self.final_norm(x), lengths), StackState(tuple(states))
 
     def step(self, x_t: Tensor, state: StackState) -> tuple[Tensor, StackState]:
         """Run one time step (batch, d_model); see ``SequenceModule.step``."""
-        self._check_streams()
-        self.check_step(x_t, state)
+        self._check_layers(state)
+        # Not self.check_step: each layer checks its own state, and twice would take too long.
+        check_step("ResidualStack", x_t, self.d_model)
         states = []
-        for index, layer in enumerate(self.layers):
-            y_t, after = layer.step(self.norms[index](x_t), state.layers[index])
+        for index, before in enumerate(state.layers):
+            y_t, after = self.layers[index].step(self.norms[index](x_t), before)
             x_t = self._after(index, x_t, y_t)
             states.append(after)
         return self.final_norm(x_t), StackState(tuple(states))
+
+    def _forward_layer(self, index: int, x: Tensor, lengths: Tensor | None) -> Tensor:
+        return self._after(index, x, self.layers[index](self.norms[index](x), lengths))
+
+    def _scan_layer(
+        self, index: int, x: Tensor, state: Any, lengths: Tensor | None
+    ) -> tuple[Tensor, Any]:
+        y, state = self.layers[index].scan(self.norms[index](x), state, lengths)
+        return self._after(index, x, y), state
+
+    def _maybe_recomputed(self, run: Callable[..., Any], *arguments: Any) -> Any:
+        if self.checkpoint and torch.is_grad_enabled():
+            return recomputed(run, *arguments, use_reentrant=False)
+        return run(*arguments)
 
     def _after(self, index: int, x: Tensor, y: Tensor) -> Tensor:
         """Add the branch y of one layer to x, then its feed-forward branch."""
@@ -152,6 +172,19 @@ class ResidualStack(SequenceModule):
         if self.feed_forwards is None or self.feed_forward_norms is None:
             return x
         return x + self.dropout(self.feed_forwards[index](self.feed_forward_norms[index](x)))
+
+    def _check_layers(self, state: StackState) -> None:
+        if isinstance(state, StackState) and len(state.layers) == len(self.layers):
+            return
+        self._check_streams()
+        if not isinstance(state, StackState):
+            raise TypeError(
+                f"ResidualStack: expected a state made by init_state, got {type(state).__name__}"
+            )
+        raise ValueError(
+            f"ResidualStack: expected the states of {len(self.layers)} layers, "
+            f"got those of {len(state.layers)}; use init_state of this stack"
+        )
 
     def _check_streams(self) -> None:
         for layer in self.layers:
