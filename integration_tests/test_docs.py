@@ -154,8 +154,8 @@ def test_a_deviation_in_passing_is_refused(tools, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("block", "said"),
     [
-        ("deviations gonzo.ssm.s5", "no docstring of gonzo.ssm.s5"),
-        ("sizes S5", "expected one of .*S4, S4D, HiPPO"),
+        ("deviations gonzo.ssm.s9", "no docstring of gonzo.ssm.s9"),
+        ("sizes S9", "expected one of .*S4, S4D, HiPPO"),
         ("size S4", "expected one of sizes, "),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 
 from gonzo.core.nn import ResidualStack
 from gonzo.core.testing import FORWARD_LAWS, LAWS, SequenceCase
-from gonzo.ssm import S4, S4D, Bidirectional, S4DKernel, S4Kernel
+from gonzo.ssm import H3, LSSL, S4, S4D, S5, Bidirectional, Mega, S4DKernel, S4Kernel
 
 D_MODEL, D_STATE = 4, 6
 
@@ -19,6 +19,13 @@ STREAMING = {
         for init in ("lin", "inv", "legs")
         for how in ("zoh", "bilinear")
     },
+    "S5": functools.partial(S5, D_MODEL, D_STATE, n_block=3),
+    "H3": functools.partial(H3, D_MODEL, D_STATE, head_dim=2),
+    "LSSL": functools.partial(LSSL, D_MODEL, D_STATE, channels=2),
+    "Mega": functools.partial(Mega, D_MODEL, D_STATE, d_key=4),
+    "Mega in chunks": functools.partial(
+        Mega, D_MODEL, D_STATE, d_key=4, chunk=4, activation="laplace"
+    ),
     "a stack of both": lambda: ResidualStack([S4(D_MODEL, D_STATE), S4D(D_MODEL, D_STATE)]),
 }
 FORWARD_ONLY = {

@@ -51,3 +51,20 @@ def legs_dplr(n: int) -> DPLR:
     size = (vectors.mH @ p.to(vectors.dtype)).abs()
     p_pairs = pair(size, torch.zeros_like(size))
     return DPLR(pair(torch.full_like(frequency, -0.5), frequency), p_pairs, 2**0.5 * p_pairs)
+
+
+def legs_normal(n: int) -> tuple[Tensor, Tensor]:
+    """Return HiPPO-N, the normal part A + P Pᵀ of HiPPO-LegS of even size `n`, by its modes.
+
+    Returns:
+        Λ (n/2, 2) and the eigenvectors V (n, n/2, 2) as real pairs in float64, one of each
+        conjugate pair, in the order and with the phases of `legs_dplr`.
+    """
+    a, b = legs(n)
+    p = b / 2**0.5
+    skew = a + torch.outer(p, p) + 0.5 * torch.eye(n, dtype=torch.float64)
+    frequency, vectors = torch.linalg.eigh(torch.complex(torch.zeros_like(skew), -skew))
+    frequency, vectors = frequency[n // 2 :], vectors[:, n // 2 :]
+    phase = vectors.mH @ p.to(vectors.dtype)
+    vectors = vectors * (phase / phase.abs())
+    return pair(torch.full_like(frequency, -0.5), frequency), torch.view_as_real(vectors)
