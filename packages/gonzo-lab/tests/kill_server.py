@@ -41,12 +41,16 @@ def written(directory: str) -> list[int]:
     return found
 
 
-def wait(checkpoints: float, directory: str) -> None:
-    """Wait until so many checkpoints have been written."""
-    until = time.monotonic() + 60  # a child that ended writes no more
+def ended(child: int) -> bool:
+    """Whether the child has ended, which leaves it to be waited for."""
+    return bool(os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+
+
+def wait(child: int, checkpoints: float, directory: str) -> None:
+    """Wait until the child has written so many checkpoints, or ended before."""
     last = written(directory)
     for _ in range(int(checkpoints)):
-        while (now := written(directory)) == last and time.monotonic() < until:
+        while (now := written(directory)) == last and not ended(child):
             time.sleep(0.001)
         last = now
     time.sleep(checkpoints % 1 * _BETWEEN)
@@ -58,7 +62,7 @@ for name, checkpoints, directory, arguments in json.loads(sys.argv[1]):
     if child == 0:
         os._exit(run_command(arguments))
     if name:
-        wait(checkpoints, directory)
+        wait(child, checkpoints, directory)
         os.kill(child, signal.Signals[name])
     _, status = os.waitpid(child, 0)
     codes.append(os.waitstatus_to_exitcode(status))
