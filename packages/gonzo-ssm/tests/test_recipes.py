@@ -14,9 +14,14 @@ pytestmark = pytest.mark.recipe
 @pytest.fixture
 def recipes():
     """The recipes import gonzo.lab, which is there with the extra [recipes] alone."""
-    from gonzo.ssm.recipes import hippo_ablation, pixels, sequential_mnist
+    from gonzo.ssm.recipes import hippo_ablation, pixels, sequential_mnist, training
 
-    return {"hippo": hippo_ablation, "mnist": sequential_mnist, "pixels": pixels}
+    return {
+        "hippo": hippo_ablation,
+        "mnist": sequential_mnist,
+        "pixels": pixels,
+        "training": training,
+    }
 
 
 def tiny(recipes, name, **more):
@@ -24,7 +29,7 @@ def tiny(recipes, name, **more):
     return recipes[name].Config(
         model=pixels.Model(d_model=4, d_state=4, n_layer=1),
         data=pixels.Data(subset=True, pool=7),
-        training=pixels.Training(steps=3, batch=5, warmup=1),
+        training=recipes["training"].Training(steps=3, batch=5, warmup=1),
         **more,
     )
 

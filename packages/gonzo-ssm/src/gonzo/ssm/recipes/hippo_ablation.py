@@ -40,7 +40,8 @@ from gonzo.core.nn import SequenceClassifier
 from gonzo.lab import Metric, Paper, Preset, Recipe, Run, Target, Verdict
 from gonzo.ssm import DPLR, S4Kernel, legs, legs_dplr
 
-from .pixels import Data, Model, Training, accuracy, build, load, train
+from .pixels import Data, Model, build, load
+from .training import Training, accuracy, train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from gonzo.lab import Metric, Paper, Preset, Recipe, Run, Target, Verdict
 
-from .pixels import Data, Model, Training, accuracy, build, load, train
+from .pixels import Data, Model, build, load
+from .training import Training, accuracy, train
 
 
 @dataclass(frozen=True)
