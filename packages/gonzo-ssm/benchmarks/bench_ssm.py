@@ -1,5 +1,6 @@
 """S4 and S4D beside the algorithms of the original in plain torch: time, memory, error."""
 
+import functools
 import statistics
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from gonzo.core.bench import (
     times_peer,
 )
 from gonzo.core.testing import relative_rms
-from gonzo.ssm import S4, S4D, S4DKernel, S4Kernel
+from gonzo.ssm import S4, S4D, S4DKernel, S4Kernel, set_rate
 
 H, N, L, B = 64, 64, 2048, 2
 LONG = 16_384
@@ -27,6 +28,7 @@ NAIVE = "the original's algorithm, naive torch"
 KERNEL_TESTS = ["tests/test_dense.py", "tests/test_precision.py"]
 LAYER_TESTS = ["tests/test_laws.py", "tests/test_views.py"]
 F32, F64 = torch.float32, torch.float64
+OPTIONS = {"rank 2": {"init": "legt"}, "2 channels": {"channels": 2}}
 
 
 def check_peers():
@@ -39,6 +41,15 @@ def check_peers():
         assert (kernel() - expected).abs().max() < 1e-9 * expected.abs().max(), name
         block, x = s4_naive.Block(kernel, ours, F64), torch.randn(2, 100, 4, dtype=F64)
         assert relative_rms(block(x.mT).mT, ours(x)) < 1e-9, name
+    for options in OPTIONS.values():
+        ours = S4Kernel(4, 8, dtype=F64, **options)
+        set_rate(ours, 2)
+        expected = ours.kernel(100, dtype=F64)
+        set_rate(ours, 1)
+        with torch.no_grad():
+            ours.log_dt.add_(torch.tensor(2, dtype=F64).log())
+        found = s4_naive.S4Kernel(ours, 100, F64)()
+        assert (found - expected).abs().max() < 1e-9 * expected.abs().max(), options
     ours = S4(4, 8, dtype=F64)
     step = s4_naive.Step(ours.operator, F64)
     block = s4_naive.BlockStep(step, s4_naive.Block(step, ours, F64))
@@ -53,10 +64,16 @@ def dense_state(features, n, dtype=F32):
     return s4_naive.cast(torch.zeros(1, features, n), dtype)
 
 
-def kernels(name, h=H, length=L):
+def kernels(name, h=H, length=L, **options):
     torch.manual_seed(0)
-    ours = OURS[name][1](h, N)
-    return ours, PEERS[name](ours, length, F32), torch.randn(h, length)
+    ours = OURS[name][1](h, N, **options)
+    return ours, PEERS[name](ours, length, F32), torch.randn(ours.channels * h, length)
+
+
+def at_rate_two(*arguments):
+    ours, peer, grad = kernels(*arguments)
+    set_rate(ours, 2)
+    return ours, peer, grad
 
 
 def kernel(ours, peer, grad):
@@ -201,6 +218,15 @@ ROWS = [
     TimeRow(what=f"S4D kernel {SIZE} forward+backward", ours=kernel_and_back,
             peer=peer_kernel_and_back, peer_name=NAIVE, setup=lambda: kernels("S4D"),
             bar=faster_than_peer(20), tests=KERNEL_TESTS),
+    *(TimeRow(what=f"S4 kernel {SIZE} {note} {way}", ours=ours, peer=peer, peer_name=NAIVE,
+              setup=setup, bar=faster_than_peer(bar), tests=[*KERNEL_TESTS, "tests/test_rate.py"])
+      for note, setup in (
+          *((note, functools.partial(kernels, "S4", **options))
+            for note, options in OPTIONS.items()),
+          ("at rate 2", functools.partial(at_rate_two, "S4")))
+      for way, ours, peer, bar in (("forward", kernel, peer_kernel, 6),
+                                   ("forward+backward", kernel_and_back,
+                                    peer_kernel_and_back, 15))),
     *(TimeRow(what=f"{name} block B{B} {SIZE} forward+backward", ours=block_and_back,
               peer=peer_block_and_back, peer_name=NAIVE, setup=setup,
               bar=faster_than_peer(10), tests=LAYER_TESTS)

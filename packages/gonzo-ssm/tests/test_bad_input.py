@@ -33,10 +33,35 @@ def test_sizes_and_steps(kind):
 
 @pytest.mark.parametrize("kind", [S4D, S4DKernel])
 def test_inits_and_discretizations(kind):
-    with pytest.raises(ValueError, match="init 'lin' or 'inv' or 'legs', got 'hippo'"):
+    with pytest.raises(ValueError, match="init 'lin' or 'inv' or 'legs' or 'real', got 'hippo'"):
         kind(4, init="hippo")
     with pytest.raises(ValueError, match="discretization 'zoh' or 'bilinear', got 'euler'"):
         kind(4, discretization="euler")
+
+
+@pytest.mark.parametrize("kind", [S4, S4Kernel])
+def test_hippo_matrices(kind):
+    with pytest.raises(ValueError, match="S4: expected init 'legs' or 'legt' or 'fout', got 'lin'"):
+        kind(4, init="lin")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_channels_and_models(kind):
+    with pytest.raises(ValueError, match="expected channels of at least 1, got 0"):
+        kind(4, channels=0)
+    for n_ssm in (0, 3, 8):
+        with pytest.raises(ValueError, match=f"expected n_ssm to divide d_model=4, got {n_ssm}"):
+            kind(4, n_ssm=n_ssm)
+
+
+@pytest.mark.parametrize("kind", [S4, S4D])
+def test_gates_and_bottlenecks(kind):
+    with pytest.raises(ValueError, match="expected gate of at least 1, or None, got 0"):
+        kind(4, gate=0)
+    for bottleneck in (0, 3):
+        message = f"expected bottleneck to divide d_model=4, got {bottleneck}"
+        with pytest.raises(ValueError, match=message):
+            kind(4, bottleneck=bottleneck)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -83,7 +108,7 @@ def test_parameters_that_diverged(kind, name):
     layer = kind(4, 8)
     operator = getattr(layer, "operator", layer)
     with torch.no_grad():
-        getattr(operator, name)[1] = float("nan")
+        getattr(operator, name).flatten()[1] = float("nan")
     message = "(holds|hold) NaN or infinite values; a parameter of the layer has diverged"
     with pytest.raises(ValueError, match=message):
         layer(torch.randn(2, 9, 4))

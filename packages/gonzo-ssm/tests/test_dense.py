@@ -23,14 +23,16 @@ def both(x):
 def dense_bilinear(operator, h):
     """Ā, B̄, C of head h as complex (N, N) and (N,), by solving."""
     dt = operator.log_dt[h].detach().double().exp()
-    real, imag = -operator.log_a_real[h].detach().double().exp(), operator.a_imag[h].double()
+    n = h % operator.n_ssm
+    real, imag = -operator.log_a_real[n].detach().double().exp(), operator.a_imag[n].double()
     a = torch.diag(both(torch.complex(real, imag.detach())))
     if hasattr(operator, "p"):
-        p = both(pairs(operator.p)[h])
-        a = a - torch.outer(p, p.conj())
+        for p in pairs(operator.p)[:, n]:
+            p = both(p)
+            a = a - torch.outer(p, p.conj())
     eye = torch.eye(N, dtype=a.dtype)
     left = eye - dt / 2 * a
-    b, c = (both(pairs(v)[h]) for v in (operator.b, operator.c))
+    b, c = both(pairs(operator.b)[n]), both(pairs(operator.c)[h])
     return torch.linalg.solve(left, eye + dt / 2 * a), torch.linalg.solve(left, dt * b), c
 
 
@@ -56,6 +58,9 @@ OPERATORS = {
     "S4, trained": lambda: trained(S4Kernel(HEADS, N, dtype=F64)),
     "S4D": lambda: trained(S4DKernel(HEADS, N, discretization="bilinear", dtype=F64)),
     "S4, coarse": lambda: S4Kernel(HEADS, N, dt_min=1.0, dt_max=5.0, dtype=F64),
+    "S4, rank 2": lambda: trained(S4Kernel(HEADS, N, init="legt", dtype=F64)),
+    "S4, fout": lambda: S4Kernel(HEADS, N, init="fout", dtype=F64),
+    "S4, one A": lambda: trained(S4Kernel(HEADS, N, n_ssm=1, dtype=F64)),
     "S4, fine": lambda: S4Kernel(HEADS, N, dt_min=1e-5, dt_max=1e-4, dtype=F64),
 }
 
@@ -73,11 +78,10 @@ def test_the_kernel_is_the_krylov_sequence(make):
 def test_the_system_is_the_dense_transition(make):
     operator = make()
     for h, w in enumerate(operator.system().detach().unbind(-1)):
-        a, b, c, *rank_one = torch.complex(w[:, 0], w[:, 1])
+        a, b, c, *low_rank = torch.complex(w[:, 0], w[:, 1])
         actual = torch.diag(1 + both(a))
-        if rank_one:
-            p, q = map(both, rank_one)
-            actual = actual + torch.outer(p, q)
+        for p, q in zip(low_rank[::2], low_rank[1::2], strict=True):
+            actual = actual + torch.outer(both(p), both(q))
         a_bar, b_bar, c_ = dense_bilinear(operator, h)
         assert_close(actual, a_bar)
         assert_close(both(b), b_bar)

@@ -19,6 +19,14 @@ STREAMING = {
         for init in ("lin", "inv", "legs")
         for how in ("zoh", "bilinear")
     },
+    "S4D real": functools.partial(S4D, D_MODEL, D_STATE, init="real"),
+    "S4 fout": functools.partial(S4, D_MODEL, D_STATE, init="fout"),
+    "S4 with all options": functools.partial(
+        S4, 2 * D_MODEL, D_STATE, channels=3, n_ssm=2, gate=2, bottleneck=2, fixed_a=True
+    ),
+    "S4D with all options": functools.partial(
+        S4D, 2 * D_MODEL, D_STATE, channels=2, n_ssm=1, gate=1, bottleneck=4, fixed_a=True
+    ),
     "S5": functools.partial(S5, D_MODEL, D_STATE, n_block=3),
     "H3": functools.partial(H3, D_MODEL, D_STATE, head_dim=2),
     "LSSL": functools.partial(LSSL, D_MODEL, D_STATE, channels=2),

@@ -22,7 +22,7 @@ def truncated(operator, omega):
     """The paper's algorithm 1 on nodes ω, with C̃ = C (I - Ā^L), all else in float64."""
     a = torch.complex(-operator.log_a_real.double().exp(), operator.a_imag.double())
     dt = operator.log_dt.double().exp()[:, None]
-    p, b = (torch.view_as_complex(v.double()) for v in (operator.p, operator.b))
+    p, b = (torch.view_as_complex(v.double()) for v in (operator.p[0], operator.b))
     w = torch.complex(*operator.system().unbind(1)).mT  # a, b, c, p, q
     both = [torch.cat([v, v.conj()], -1) for v in w]
     a_bar = torch.diag_embed(1 + both[0]) + both[3][..., None] * both[4][:, None]

@@ -24,7 +24,7 @@ class S4Kernel(nn.Module):
         a, p, b, dt = continuous(operator)
         a_bar, _, c = dense(operator)
         last = torch.linalg.matrix_power(a_bar, length)
-        c = (both(c) - (both(c)[:, None] @ last)[:, 0])[:, : a.shape[1]]
+        c = (both(c) - (both(c)[..., None, :] @ last)[..., 0, :])[..., : a.shape[1]]
         omega = cast(torch.tensor(-2j * torch.pi / length, dtype=torch.complex128).exp(), dtype)
         omega = omega ** torch.arange(length // 2 + 1)
         self.register_buffer("omega", omega)
@@ -36,17 +36,28 @@ class S4Kernel(nn.Module):
             setattr(self, name, nn.Parameter(torch.view_as_real(cast(value, dtype)).clone()))
 
     def forward(self) -> Tensor:
-        """Return K (features, length)."""
+        """Return K (channels · features, length)."""
         a = torch.complex(-self.log_a_real.exp(), self.a_imag)
         dt = self.log_dt.exp()
         b, c, p = (torch.view_as_complex(v) for v in (self.b, self.c, self.p))
-        left, right = torch.stack([c, p.conj()]), torch.stack([b, p])
-        v = right[None] * left[:, None]  # (2, 2, H, N/2)
+        channels = len(c)
+        left, right = torch.cat([c, p.conj()]), torch.cat([b[None], p])
+        v = right[None] * left[:, None]  # (channels + rank, 1 + rank, H, N/2)
         w = dt[:, None] * a
-        terms = both(v)[..., None] / (self.z - both(w)[..., None])  # (2, 2, H, N, L/2+1)
+        terms = both(v)[..., None] / (self.z - both(w)[..., None])  # (…, H, N, L/2+1)
         k = terms.sum(-2) * dt[:, None]
-        k = k[0, 0] - k[0, 1] * k[1, 0] / (1 + k[1, 1])
-        return torch.fft.irfft(k * 2 / (1 + self.omega), n=self.length)
+        k = corrected(k[:channels, 0], k[:channels, 1:], k[channels:, 0], k[channels:, 1:])
+        return torch.fft.irfft(k * 2 / (1 + self.omega), n=self.length).flatten(0, 1)
+
+
+def corrected(cb: Tensor, cp: Tensor, qb: Tensor, qp: Tensor) -> Tensor:
+    """Woodbury's k_CB - k_CP (1 + k_QP)⁻¹ k_QB for rank 1 and, written out, rank 2."""
+    if len(qp) == 1:
+        return cb - cp[:, 0] * qb[0] / (1 + qp[0, 0])
+    (e, f), (g, h) = qp
+    e, h = 1 + e, 1 + h
+    found = cp[:, 0] * (h * qb[0] - f * qb[1]) + cp[:, 1] * (e * qb[1] - g * qb[0])
+    return cb - found / (e * h - f * g)
 
 
 class S4DKernel(nn.Module):
@@ -101,7 +112,7 @@ class Step(nn.Module):
         a_bar, b_bar, c = (cast(v, dtype) for v in dense(operator))
         self.register_buffer("a_bar", a_bar)
         self.register_buffer("b_bar", both(b_bar))
-        self.register_buffer("c", both(c))
+        self.register_buffer("c", both(c[0]))
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """x (batch, features) and state (batch, features, N) to y and the next state."""
@@ -129,18 +140,20 @@ def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def continuous(operator: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Λ, P, B (H, N/2) and Δ (H, 1) of one of our operators, in double precision."""
+    """Λ, B (H, N/2), P (rank, H, N/2) and Δ (H, 1) of one of our operators, in double."""
     a = torch.complex(-operator.log_a_real.detach().double().exp(), operator.a_imag.double())
     b = torch.view_as_complex(operator.b.detach().double())
-    p = torch.view_as_complex(operator.p.detach().double()) if hasattr(operator, "p") else 0 * b
+    has_p = hasattr(operator, "p")
+    p = torch.view_as_complex(operator.p.detach().double()) if has_p else 0 * b[None]
     return a.detach(), p, b, operator.log_dt.detach().double().exp()[:, None]
 
 
 def dense(operator: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
-    """Bilinear Ā (H, N, N) by solving, and B̄ and C, one of each pair (H, N/2)."""
+    """Bilinear Ā (H, N, N) by solving, B̄ (H, N/2) and C (channels, H, N/2), one of each pair."""
     a, p, b, dt = continuous(operator)
-    a = torch.diag_embed(both(a)) - both(p)[..., None] * both(p).conj()[:, None]
+    a = torch.diag_embed(both(a)) - torch.einsum("rhm,rhn->hmn", both(p), both(p).conj())
     eye, half = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device), dt[..., None] / 2 * a
     a_bar = torch.linalg.solve(eye - half, eye + half)
     b_bar = torch.linalg.solve(eye - half, dt * both(b))[:, : b.shape[1]]
-    return a_bar, b_bar, torch.view_as_complex(operator.c.detach().double())
+    c = torch.view_as_complex(operator.c.detach().double())
+    return a_bar, b_bar, c.unflatten(0, (-1, len(a)))

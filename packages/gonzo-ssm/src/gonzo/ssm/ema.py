@@ -16,18 +16,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gonzo.core import SequenceModule
 from gonzo.core.complex_pairs import pair
-from gonzo.core.ops.checks import check_finite
-from gonzo.core.ops.long_conv import long_conv
-from gonzo.core.ops.ssm_scan import ssm_scan
 from gonzo.core.ops.vandermonde import vandermonde
-from gonzo.core.sequence import mask_padding
 
-from .operator import SSMState, stack_system
+from .operator import TimeInvariantOperator, stack_system
 
 
-class DampedEMA(SequenceModule):
+class DampedEMA(TimeInvariantOperator):
     """The damped EMA, linear and without mixing features.
 
     Args:
@@ -80,41 +75,6 @@ class DampedEMA(SequenceModule):
         """Return the model (3, 2, d_state, d_model) in float64, as `ssm_scan` takes it."""
         model = self._model()
         return stack_system(*(pair(t, torch.zeros_like(t)) for t in model))
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Convolve (batch, time, d_model) with the kernel."""
-        self.check(x, lengths)
-        precise = torch.float64 if x.dtype == torch.float64 else torch.float32
-        y = long_conv(x.transpose(1, 2), self.kernel(x.shape[1], dtype=precise)).transpose(1, 2)
-        return mask_padding(y.to(x.dtype), lengths)
-
-    def init_state(
-        self,
-        batch: int,
-        *,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> SSMState:
-        """Return zeros and the model, in the parameters' precision, float32 at least."""
-        precise = torch.float64 if self.beta.dtype == torch.float64 else torch.float32
-        system = self.system().to(device=device, dtype=dtype or precise)
-        if system.device.type == "cpu" and not torch.compiler.is_compiling():
-            check_finite(type(self).__name__, system=system)
-        return SSMState(system.new_zeros(batch, *system.shape[1:]), system)
-
-    def scan(
-        self, x: Tensor, state: SSMState, lengths: Tensor | None = None
-    ) -> tuple[Tensor, SSMState]:
-        """Run the recurrence over a chunk."""
-        self.check(x, lengths, state)
-        y, new = ssm_scan(x, state.x, state.system, lengths=lengths)
-        return y, SSMState(new, state.system)
-
-    def step(self, x_t: Tensor, state: SSMState) -> tuple[Tensor, SSMState]:
-        """Run one step of the recurrence."""
-        self.check_step(x_t, state)
-        y, new = ssm_scan(x_t.unsqueeze(1), state.x, state.system)
-        return y.squeeze(1), SSMState(new, state.system)
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""

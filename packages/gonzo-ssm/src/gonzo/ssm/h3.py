@@ -25,6 +25,7 @@ from gonzo.core.ops.long_conv import long_conv
 from gonzo.core.ops.ssm_scan import ssm_scan
 from gonzo.core.sequence import mask_padding
 
+from .operator import at_least_float32
 from .s4d import Discretization, Init, S4DKernel
 
 
@@ -130,7 +131,7 @@ class H3(SequenceModule):
         # Products and transforms run along time: made contiguous here, where activations are small.
         q, k, v = self.project_in(x).transpose(1, 2).contiguous().chunk(3, dim=1)
         k = long_conv(k, self._taps(x.dtype))
-        kernel = self.diagonal.kernel(time, dtype=_precise(x.dtype))
+        kernel = self.diagonal.kernel(time, dtype=at_least_float32(x.dtype))
         kernel = kernel + F.pad(self.d.to(kernel.dtype)[:, None], (0, time - 1))
         q, k, v = self._heads(q), self._heads(k), self._heads(v)
 
@@ -194,7 +195,7 @@ class H3(SequenceModule):
         b, c = self.shift_b.double(), self.shift_c.double()
         taps = long_conv(c[None], b[:, :1], b[:, 1:])[0]
         skip = F.pad(self.shift_d.double()[:, None], (0, self.d_state - 1))
-        return (taps + skip).to(_precise(dtype))
+        return (taps + skip).to(at_least_float32(dtype))
 
     def _heads(self, x: Tensor) -> Tensor:
         """(batch, d_model, time) to (batch, head_dim, n_head, time)."""
@@ -216,7 +217,3 @@ class H3(SequenceModule):
     def _project(self, read: Tensor, dtype: torch.dtype) -> Tensor:
         """(batch, head_dim, n_head, time) to the output (batch, time, d_model)."""
         return self.project_out(read.permute(0, 3, 2, 1).flatten(2).to(dtype))
-
-
-def _precise(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32

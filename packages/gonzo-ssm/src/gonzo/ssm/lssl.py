@@ -28,6 +28,7 @@ from gonzo.core.ops.long_conv import long_conv
 from gonzo.core.sequence import mask_padding, time_mask
 
 from .hippo import legs
+from .operator import at_least_float32
 
 
 class LSSLState(NamedTuple):
@@ -106,6 +107,7 @@ class LSSL(SequenceModule):
         self.d_model, self.d_state, self.channels = d_model, d_state, channels
         self.alpha, self.fixed = alpha, fixed
         self.dt_min, self.dt_max = dt_min, dt_max
+        self.rate = 1.0  # see set_rate
 
         def empty(*shape: int) -> Tensor:
             return torch.empty(shape, device=device, dtype=dtype)
@@ -147,7 +149,7 @@ class LSSL(SequenceModule):
         """Convolve (batch, time, d_model) with the kernels, and mix."""
         self.check(x, lengths)
         with torch.autocast(x.device.type, enabled=False):
-            y = _convolve(x, self.kernel(x.shape[1], dtype=_precise(x.dtype)))
+            y = _convolve(x, self.kernel(x.shape[1], dtype=at_least_float32(x.dtype)))
         return mask_padding(self._mix(y.mT, x.dtype), lengths)
 
     def init_state(
@@ -160,7 +162,7 @@ class LSSL(SequenceModule):
         """Return zeros and the discrete model, in the parameters' precision, float32 at least."""
         a_bar, b_bar = self._discrete()
         change = a_bar - torch.eye(self.d_state, dtype=a_bar.dtype, device=a_bar.device)
-        dtype = dtype or _precise(self.c.dtype)
+        dtype = dtype or at_least_float32(self.c.dtype)
         change, b_bar, c = (t.to(device=device, dtype=dtype) for t in (change, b_bar, self.c))
         return LSSLState(b_bar.new_zeros(batch, *b_bar.shape), change, b_bar, c)
 
@@ -211,7 +213,7 @@ class LSSL(SequenceModule):
     def _discrete(self) -> tuple[Tensor, Tensor]:
         """Ā (d_model, d_state, d_state) and B̄ (d_model, d_state), in float64."""
         a, b = self.a.double(), self.b.double()
-        dt = self.log_dt.double().exp()[:, None, None]
+        dt = self.rate * self.log_dt.double().exp()[:, None, None]
         eye = torch.eye(self.d_state, dtype=a.dtype, device=a.device)
         explicit = torch.cat([eye + (1 - self.alpha) * dt * a, dt * b[:, None]], dim=-1)
         a_and_b = torch.linalg.solve(eye - self.alpha * dt * a, explicit)
@@ -269,7 +271,3 @@ def _advance(a: Tensor, x: Tensor, time: int, lengths: Tensor | None) -> Tensor:
         if time >> digit > 1:
             a = a @ a
     return x
-
-
-def _precise(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32

@@ -9,7 +9,7 @@ Gu, Gupta, Goel, Ré: On the Parameterization and Initialization of Diagonal Sta
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -20,10 +20,11 @@ from gonzo.core.ops.vandermonde import vandermonde
 
 from .discretize import bilinear, zoh
 from .hippo import legs_dplr
-from .layer import SSMLayer
-from .operator import SSMOperator, stack_system
+from .layer import SSMLayer, narrowed
+from .operator import stack_system
+from .state_space import SSMOperator, check_choice
 
-Init = Literal["lin", "inv", "legs"]
+Init = Literal["lin", "inv", "legs", "real"]
 Discretization = Literal["zoh", "bilinear"]
 
 
@@ -45,10 +46,18 @@ def s4d_legs(n: int) -> tuple[Tensor, Tensor]:
     return dplr.a, dplr.b / 2
 
 
+def s4d_real(n: int) -> tuple[Tensor, Tensor]:
+    """A_k = -(k+1) and B = 1: decays alone, as many as stored pairs."""
+    k = torch.arange(n // 2, dtype=torch.float64)
+    one, zero = torch.ones_like(k), torch.zeros_like(k)
+    return pair(-(k + 1), zero), pair(one, zero)
+
+
 _INITS: dict[str, Callable[[int], tuple[Tensor, Tensor]]] = {
     "lin": s4d_lin,
     "inv": s4d_inv,
     "legs": s4d_legs,
+    "real": s4d_real,
 }
 _DISCRETIZATIONS = {"zoh": zoh, "bilinear": bilinear}
 
@@ -60,7 +69,7 @@ class S4DKernel(SSMOperator):
     as in `SSMOperator`, and:
 
     Args:
-        init: ``"lin"``, ``"inv"`` or ``"legs"``.
+        init: ``"lin"``, ``"inv"``, ``"legs"`` or ``"real"``.
         discretization: ``"zoh"`` or ``"bilinear"``.
     """
 
@@ -71,18 +80,20 @@ class S4DKernel(SSMOperator):
         *,
         init: Init = "lin",
         discretization: Discretization = "zoh",
+        channels: int = 1,
+        n_ssm: int | None = None,
+        fixed_a: bool = False,
         dt_min: float = 1e-3,
         dt_max: float = 1e-1,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(d_model, d_state, dt_min=dt_min, dt_max=dt_max, device=device, dtype=dtype)
-        if init not in _INITS:
-            raise ValueError(f"S4D: expected init {_either(_INITS)}, got {init!r}")
-        if discretization not in _DISCRETIZATIONS:
-            raise ValueError(
-                f"S4D: expected discretization {_either(_DISCRETIZATIONS)}, got {discretization!r}"
-            )
+        super().__init__(
+            d_model, d_state, channels=channels, n_ssm=n_ssm, fixed_a=fixed_a,
+            dt_min=dt_min, dt_max=dt_max, device=device, dtype=dtype,
+        )  # fmt: skip
+        check_choice("S4D", "init", init, _INITS)
+        check_choice("S4D", "discretization", discretization, _DISCRETIZATIONS)
         self.init, self.discretization = init, discretization
         self.reset_parameters()
 
@@ -91,12 +102,12 @@ class S4DKernel(SSMOperator):
         self._reset_common(*_INITS[self.init](self.d_state))
 
     def kernel(self, length: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return the convolution kernel K (d_model, length)."""
+        """Return the convolution kernel K (channels · d_model, length)."""
         a_bar, b_bar = self._discrete()
         return vandermonde(mul(self.c.double(), b_bar), a_bar, length, dtype=dtype)
 
     def system(self) -> Tensor:
-        """Return Ā - 1, B̄ and C, (3, 2, d_state/2, d_model)."""
+        """Return Ā - 1, B̄ and C, (3, 2, d_state/2, channels · d_model)."""
         a_bar, b_bar = self._discrete()
         return stack_system(add_real(a_bar, -1), b_bar, self.c.double())
 
@@ -106,7 +117,7 @@ class S4DKernel(SSMOperator):
 
     def _discrete(self) -> tuple[Tensor, Tensor]:
         discretize = _DISCRETIZATIONS[self.discretization]
-        return discretize(self._a(), self.b.double(), self._dt())
+        return discretize(self._a(), self._each(self.b.double()), self._dt())
 
 
 class S4D(SSMLayer):
@@ -117,9 +128,14 @@ class S4D(SSMLayer):
     Args:
         d_model: number of features.
         d_state: real state dimensions per feature, even.
-        init: ``"lin"``, ``"inv"`` or ``"legs"``.
+        init: ``"lin"``, ``"inv"``, ``"legs"`` or ``"real"``.
         discretization: ``"zoh"`` or ``"bilinear"``.
-        dropout: probability, after GELU, with one mask for all time steps.
+        channels: outputs of each feature's model, all of which the linear map mixes.
+        n_ssm: number of different A and B; see `SSMOperator`.
+        fixed_a: keep A as it starts.
+        gate: multiply by GELU(V x), in gate · d_model features; see `SSMLayer`.
+        bottleneck: run the operator on d_model/bottleneck features; see `SSMLayer`.
+        dropout: probability, with one mask for all time steps.
         dt_min: smallest initial step.
         dt_max: largest initial step.
         device: of the parameters.
@@ -136,6 +152,11 @@ class S4D(SSMLayer):
         *,
         init: Init = "lin",
         discretization: Discretization = "zoh",
+        channels: int = 1,
+        n_ssm: int | None = None,
+        fixed_a: bool = False,
+        gate: int | None = None,
+        bottleneck: int = 1,
         dropout: float = 0.0,
         dt_min: float = 1e-3,
         dt_max: float = 1e-1,
@@ -143,16 +164,13 @@ class S4D(SSMLayer):
         dtype: torch.dtype | None = None,
     ) -> None:
         operator = S4DKernel(
-            d_model, d_state, init=init, discretization=discretization,
+            narrowed("S4D", d_model, bottleneck), d_state, init=init,
+            discretization=discretization, channels=channels, n_ssm=n_ssm, fixed_a=fixed_a,
             dt_min=dt_min, dt_max=dt_max, device=device, dtype=dtype,
         )  # fmt: skip
-        super().__init__(operator, dropout=dropout)
+        super().__init__(operator, gate=gate, bottleneck=bottleneck, dropout=dropout)
 
 
 def _ones_b(frequency: Tensor) -> tuple[Tensor, Tensor]:
     one, zero = torch.ones_like(frequency), torch.zeros_like(frequency)
     return pair(-one / 2, frequency), pair(one, zero)
-
-
-def _either(names: Iterable[str]) -> str:
-    return " or ".join(repr(name) for name in names)

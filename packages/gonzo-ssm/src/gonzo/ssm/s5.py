@@ -32,6 +32,7 @@ from gonzo.core.sequence import mask_padding
 
 from .discretize import zoh
 from .hippo import legs_normal
+from .operator import at_least_float32
 
 _SLOW = TrainRule(max_lr=1e-3, weight_decay=0.0)
 
@@ -89,6 +90,7 @@ class S5Operator(SequenceModule):
             raise ValueError(f"S5: expected 0 < dt_min <= dt_max, got {dt_min} and {dt_max}")
         self.d_model, self.d_state, self.n_block = d_model, d_state, n_block
         self.dt_min, self.dt_max = dt_min, dt_max
+        self.rate = 1.0  # see set_rate
         half = d_state // 2
 
         def parameter(*shape: int) -> nn.Parameter:
@@ -182,9 +184,9 @@ class S5Operator(SequenceModule):
 
     def _discrete(self) -> tuple[Tensor, Tensor, Tensor]:
         """Ā, B̄ and C as the state holds them, formed in float64."""
-        precise = torch.float64 if self.log_dt.dtype == torch.float64 else torch.float32
+        precise = at_least_float32(self.log_dt.dtype)
         a = torch.stack([-self.log_a_real.double().exp(), self.a_imag.double()], -1)
-        dt = self.log_dt.double().exp()[:, None, None]
+        dt = self.rate * self.log_dt.double().exp()[:, None, None]
         a_bar, b_bar = zoh(a[:, None], self.b.double(), dt)
         return (
             a_bar.squeeze(1).to(precise),
