@@ -38,24 +38,53 @@ def cauchy_inputs(h, n, length):
     return *(t.requires_grad_() for t in vectors), torch.randn(h, length)
 
 
-def whole_cauchy(*inputs):
-    *vectors, w = (torch.view_as_complex(t.float()) for t in inputs[:-1])
-    length = inputs[-1].shape[1]
-    v, w = torch.stack(vectors), w[..., None]
+def cauchy_rank_two_inputs(h, n, length):
+    cb, *_, w, grad = cauchy_inputs(h, n, length)
+    p, q = (0.1 * torch.randn(h, 2, n, 2).double() for _ in range(2))
+    qp = 0.01 * torch.rand(h, 2, 2, n, 2).double()
+    return cb, *(t.requires_grad_() for t in (p, q, qp)), w, grad
+
+
+def poles(w, length):
+    """2/(1+ζ) at the nodes, and both fractions of each pair of modes, (H, 2N, L/2+1)."""
+    w = torch.view_as_complex(w.float())[..., None]
     nodes = torch.arange(length // 2 + 1, device=w.device)
     zeta = 0.999 * torch.exp(-2j * torch.pi / length * nodes)
     g = 2 * (1 - zeta) / (1 + zeta)
-    both = torch.cat([1 / (g - w), 1 / (g - w.conj())], 1)  # (H, 2N, L/2+1)
+    return 2 / (1 + zeta), torch.cat([1 / (g - w), 1 / (g - w.conj())], 1)
+
+
+def whole_cauchy(*inputs):
+    *vectors, w, grad = inputs
+    length = grad.shape[1]
+    v = torch.view_as_complex(torch.stack(vectors).float())
+    scale, both = poles(w, length)
     k = (torch.cat([v, v.conj()], -1)[..., None] * both).sum(2)
-    return torch.fft.irfft(2 / (1 + zeta) * (k[0] - k[1] * k[2] / (1 + k[3])), n=length)
+    return torch.fft.irfft(scale * (k[0] - k[1] * k[2] / (1 + k[3])), n=length)
+
+
+def whole_cauchy_rank_two(*inputs):
+    *vectors, w, grad = inputs
+    length = grad.shape[1]
+    scale, both = poles(w, length)
+
+    def summed(v):
+        v = torch.view_as_complex(v.float())
+        return torch.einsum("h...n,hnl->h...l", torch.cat([v, v.conj()], -1), both)
+
+    cb, cp, qb, qp = (summed(v) for v in vectors)
+    system = torch.eye(2, device=w.device) + qp.movedim(-1, 1)
+    solved = torch.linalg.solve(system, qb.movedim(-1, 1))
+    corrected = cb - torch.einsum("hjl,hlj->hl", cp, solved)
+    return torch.fft.irfft(scale * corrected, n=length)
 
 
 def ours_cauchy(*inputs):
     return cauchy(*inputs[:-1], inputs[-1].shape[1])
 
 
-def scan_inputs(h, n, batch, time):
-    z = 0.9 * torch.randn(5, 2, n, h) / (2 * n) ** 0.5
+def scan_inputs(h, n, batch, time, vectors=5):
+    z = 0.9 * torch.randn(vectors, 2, n, h) / (2 * n) ** 0.5
     return torch.randn(batch, time, h), torch.zeros(batch, 2, n, h), z.requires_grad_(), None
 
 
@@ -86,6 +115,12 @@ def rows(h, n, length, batch, time):
          "four sums over (H, N, L/2) in complex64", "tests/test_cauchy.py"),
         (f"ssm_scan B{batch} T{time} H{h} N{2 * n}", ours_scan, loop,
          lambda: scan_inputs(h, n, batch, time), "the loop in torch's complex64",
+         "tests/test_ssm_scan.py"),
+        (f"cauchy rank 2 {size}", ours_cauchy, whole_cauchy_rank_two,
+         lambda: cauchy_rank_two_inputs(h, n, length),
+         "nine sums over (H, N, L/2), and a solver, in complex64", "tests/test_cauchy.py"),
+        (f"ssm_scan rank 2 B{batch} T{time} H{h} N{2 * n}", ours_scan, loop,
+         lambda: scan_inputs(h, n, batch, time, 7), "the loop in torch's complex64",
          "tests/test_ssm_scan.py"),
     ]  # fmt: skip
     return [

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 
 from gonzo.core.backends import backend
-from gonzo.core.ops.linear_scan import linear_scan
+from gonzo.core.ops.linear_scan import linear_scan, linear_scan_pairs
 from gonzo.core.testing import (
     TOLERANCE,
     assert_close,
@@ -84,6 +84,44 @@ def test_a_real_decay_of_complex_inputs():
     assert_close(y, torch.complex(linear_scan(a, x.real), linear_scan(a, x.imag)))
 
 
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("shape", DECAYS, ids=str)
+def test_pairs_are_complex_numbers(shape, reverse, dtype):
+    numbers = [drawn(*s, dtype=dtype, scale=0.7) for s in (shape, (B, T, D), (B, D))]
+    for count in (2, 3):
+        leaves = [t.clone().requires_grad_() for t in numbers[:count]]
+        pairs = [torch.view_as_real(t).clone().requires_grad_() for t in numbers[:count]]
+        y, actual = (
+            linear_scan(*leaves, reverse=reverse),
+            linear_scan_pairs(*pairs, reverse=reverse),
+        )
+        assert actual.dtype == dtype.to_real()
+        assert torch.equal(torch.view_as_complex(actual), y)
+        grad = torch.randn_like(y)
+        expected = torch.autograd.grad(y, leaves, grad)
+        for a, e in zip(
+            torch.autograd.grad(actual, pairs, torch.view_as_real(grad)), expected, strict=True
+        ):
+            assert torch.equal(torch.view_as_complex(a), e)
+
+
+def test_backends_agree_on_pairs():
+    inputs = {
+        "a": torch.rand(D, 2) / 2,
+        "x": torch.randn(B, T, D, 2),
+        "initial": torch.rand(B, D, 2),
+    }
+    compare_backends(linear_scan_pairs, inputs, backends=["cpu", None])
+
+
+def test_pairs_promote_and_may_lie_apart():
+    a, x = drawn(D, 2, scale=0.5), torch.randn(T, B, 2, D).permute(1, 0, 3, 2)
+    y = linear_scan_pairs(a, x)
+    assert y.dtype == torch.float64
+    assert_close(y, linear_scan_pairs(a, x.double().contiguous()))
+
+
 @pytest.mark.parametrize("pairs", [False, True])
 def test_opcheck(pairs):
     last = (2,) if pairs else ()
@@ -122,6 +160,19 @@ def test_compiles_as_one_graph_that_obeys_the_context_it_is_called_in(monkeypatc
     with backend("reference"):
         torch.autograd.grad(compiled(a, x).square().sum(), (a, x))
     assert calls == ["forward", "backward"]
+
+
+@pytest.mark.compile
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_pairs_compile_as_one_graph():
+    compiled = torch.compile(linear_scan_pairs, fullgraph=True)
+    shapes = ((D, 2), (B, T, D, 2), (B, D, 2))
+    inputs = [drawn(*s, dtype=torch.float32, scale=0.5).requires_grad_() for s in shapes]
+    y, actual = linear_scan_pairs(*inputs), compiled(*inputs)
+    assert torch.equal(actual, y)
+    expected = torch.autograd.grad(y.square().sum(), inputs)
+    for a, e in zip(torch.autograd.grad(actual.square().sum(), inputs), expected, strict=True):
+        assert_close(a, e)
 
 
 def test_the_backward_has_the_backend_of_the_forward(monkeypatch):
@@ -234,6 +285,7 @@ def test_nan_moves_forward_in_time_only():
 
 
 x_ok = torch.zeros(B, T, D)
+z_ok = torch.zeros(B, T, D, 2)
 
 
 @pytest.mark.parametrize(
@@ -266,6 +318,26 @@ x_ok = torch.zeros(B, T, D)
          lambda: linear_scan(torch.ones(D), x_ok, out=torch.zeros(B, D, T).mT)),
         (TypeError, "expected out of dtype torch.float32, got torch.float64",
          lambda: linear_scan(torch.ones(D), x_ok, out=x_ok.double())),
+        (ValueError, r"pairs: expected x of shape \(batch, time, d, 2\), got \(7, 5, 2\)",
+         lambda: linear_scan_pairs(z_ok[0, 0], z_ok[0])),
+        (ValueError, r"pairs: expected x to end in an axis of 2, .* got shape \(2, 7, 5\)",
+         lambda: linear_scan_pairs(z_ok[0, 0], x_ok)),
+        (ValueError, r"expected a to end in an axis of 2, .* got shape \(\)",
+         lambda: linear_scan_pairs(torch.ones(()), z_ok)),
+        (ValueError, "linear_scan_pairs: x has length 0",
+         lambda: linear_scan_pairs(z_ok[0, 0], z_ok[:, :0])),
+        (ValueError, r"x of shape \(2, 7, 5, 2\), got \(2, 7, 2\); did you mean a.unsqueeze\(-2\)",
+         lambda: linear_scan_pairs(z_ok[:, :, 0], z_ok)),
+        (ValueError, r"got \(2, 5, 2\); did you mean a.unsqueeze\(1\)",
+         lambda: linear_scan_pairs(z_ok[:, 0], z_ok)),
+        (ValueError, r"expected initial of shape \(batch, d, 2\) = \(2, 5, 2\), got \(5, 2\)",
+         lambda: linear_scan_pairs(z_ok[0, 0], z_ok, z_ok[0, 0])),
+        (TypeError, r"expected x in float32 .* got torch.complex64; use torch.view_as_real\(x\)",
+         lambda: linear_scan_pairs(z_ok[0, 0], torch.view_as_complex(z_ok))),
+        (TypeError, r"expected a in float32 or float64, got torch.bfloat16; use a.float\(\)",
+         lambda: linear_scan_pairs(z_ok[0, 0].bfloat16(), z_ok)),
+        (ValueError, "linear_scan_pairs: x is on cpu, but a on meta",
+         lambda: linear_scan_pairs(z_ok[0, 0].to("meta"), z_ok)),
     ],
 )  # fmt: skip
 def test_bad_input_is_explained(kind, message, call):

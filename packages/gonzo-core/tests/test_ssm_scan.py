@@ -17,8 +17,8 @@ B, T, H, N = 3, 11, 4, 5
 
 
 def system(heads=H, n=N, *, vectors=5, dtype=F64):
-    """A stable model a, b, c and, of five, p, q, so small that it stays stable."""
-    w = torch.randn(heads, 5, 2, n, dtype=F64)
+    """A stable model a, b, c and pairs p, q, so small that it stays stable."""
+    w = torch.randn(heads, 7, 2, n, dtype=F64)
     a = torch.polar(
         0.5 + 0.5 * torch.rand(heads, n, dtype=F64), 6.3 * torch.rand(heads, n).double()
     )
@@ -37,10 +37,9 @@ def inputs(batch=B, time=T, heads=H, n=N, *, vectors=5, dtype=F64):
 
 def dense(w):
     """One head's model as real matrices A, B, C that act on (real parts, imaginary parts)."""
-    (ar, ai), (br, bi), (cr, ci), *rank_one = w.unbind(0)
+    (ar, ai), (br, bi), (cr, ci), *pairs = w.unbind(0)
     a = torch.cat([torch.cat([ar.diag(), -ai.diag()], 1), torch.cat([ai.diag(), ar.diag()], 1)])
-    if rank_one:
-        (pr, pi), (qr, qi) = rank_one
+    for (pr, pi), (qr, qi) in zip(pairs[::2], pairs[1::2], strict=True):
         a = a + torch.outer(torch.cat([pr, pi]), 2 * torch.cat([qr, -qi]))
     a = torch.eye(len(a), dtype=F64) + a
     return a, torch.cat([br, bi]), 2 * torch.cat([cr, -ci])
@@ -58,7 +57,7 @@ def test_an_impulse_gives_powers(name):
     assert_close(torch.complex(final[0, 0, 0], final[0, 1, 0]), (a**39 * b)[None])
 
 
-@pytest.mark.parametrize("vectors", [3, 5])
+@pytest.mark.parametrize("vectors", [3, 5, 7])
 @pytest.mark.parametrize("name", ["reference", "cpu"])
 def test_it_is_scipys_simulation_of_the_dense_model(vectors, name):
     case = inputs(vectors=vectors)
@@ -76,7 +75,7 @@ def test_it_is_scipys_simulation_of_the_dense_model(vectors, name):
 
 
 @pytest.mark.parametrize("with_lengths", [False, True])
-@pytest.mark.parametrize("vectors", [3, 5])
+@pytest.mark.parametrize("vectors", [3, 5, 7])
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 def test_backends_agree(dtype, vectors, with_lengths):
     lengths = torch.tensor([4, 0, T]) if with_lengths else None
@@ -105,27 +104,54 @@ def test_half_inputs_keep_a_float32_state(dtype):
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1, 1), (1, 1, 7, 32), (2, 301, 3, 1), (1, 97, 2, 33)])
-@pytest.mark.parametrize("vectors", [3, 5])
+@pytest.mark.parametrize("vectors", [3, 5, 7])
 def test_backends_agree_at_odd_sizes(size, vectors):
     compare_backends(ssm_scan, inputs(*size, vectors=vectors), backends=["cpu"])
 
 
-def test_many_rows_agree():
-    compare_backends(ssm_scan, inputs(2, 65, 40, 8), backends=["cpu"])
+@pytest.mark.parametrize("vectors", [5, 7])
+def test_many_rows_agree(vectors):
+    # More heads than a block of them, so that a second one has rows behind the first's.
+    compare_backends(ssm_scan, inputs(2, 65, 40, 8, vectors=vectors), backends=["cpu"])
+    compare_backends(ssm_scan, inputs(1, 5, 300, 2, vectors=vectors), backends=["cpu"])
 
 
-def test_empty_batch():
+@pytest.mark.parametrize("vectors", [5, 7])
+def test_empty_batch(vectors):
     for name in ("reference", "cpu"):
-        case = {k: v.requires_grad_() for k, v in inputs(batch=0).items()}
+        case = {k: v.requires_grad_() for k, v in inputs(batch=0, vectors=vectors).items()}
         y, final = ssm_scan(**case, backend=name)
         (y.sum() + final.sum()).backward()
         assert y.shape == (0, T, H)
         assert final.shape == (0, 2, N, H)
-        assert torch.equal(case["system"].grad, torch.zeros(5, 2, N, H, dtype=F64))
+        assert torch.equal(case["system"].grad, torch.zeros(vectors, 2, N, H, dtype=F64))
 
 
-def test_strides_do_not_matter():
-    case = inputs()
+def test_a_zero_second_pair_changes_nothing():
+    case = inputs(dtype=torch.float32)
+    more = torch.cat([case["system"], torch.zeros(2, 2, N, H)])
+    wider = {**case, "system": more}
+    assert all(map(torch.equal, ssm_scan(**wider), ssm_scan(**case)))
+
+
+def test_a_second_pair_is_as_good_as_a_first():
+    case = inputs(vectors=7)
+    other = {**case, "system": case["system"][[0, 1, 2, 5, 6, 3, 4]]}
+    for actual, expected in zip(ssm_scan(**other), ssm_scan(**case), strict=True):
+        assert_close(actual, expected)
+
+
+def test_one_step_under_no_grad_is_the_same_step():
+    case = inputs(time=1, vectors=7)
+    with torch.no_grad():
+        plain = ssm_scan(**case)
+    case["system"].requires_grad_()
+    assert all(map(torch.equal, ssm_scan(**case), plain))
+
+
+@pytest.mark.parametrize("vectors", [5, 7])
+def test_strides_do_not_matter(vectors):
+    case = inputs(vectors=vectors)
     case = {k: v.transpose(0, -1).contiguous().transpose(0, -1) for k, v in case.items()}
     compare_backends(ssm_scan, case, backends=["cpu"])
     u, state, w = (v.requires_grad_() for v in case.values())
@@ -141,14 +167,14 @@ def test_inputs_are_left_alone():
     assert all(torch.equal(case[k], before[k]) for k in case)
 
 
-@pytest.mark.parametrize("vectors", [3, 5])
+@pytest.mark.parametrize("vectors", [3, 5, 7])
 def test_gradcheck(vectors):
     tensors = [v.requires_grad_() for v in inputs(2, 5, 2, 2, vectors=vectors).values()]
     for lengths in (None, torch.tensor([2, 5])):
         assert torch.autograd.gradcheck(functools.partial(ssm_scan, lengths=lengths), tensors)
 
 
-@pytest.mark.parametrize("vectors", [3, 5])
+@pytest.mark.parametrize("vectors", [3, 5, 7])
 def test_opcheck(vectors):
     case = inputs(vectors=vectors)
     constants = list(case.values())
@@ -165,9 +191,10 @@ def test_opcheck(vectors):
 
 @pytest.mark.compile
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-def test_compiles_as_one_graph():
+@pytest.mark.parametrize("vectors", [5, 7])
+def test_compiles_as_one_graph(vectors):
     compiled = torch.compile(ssm_scan, fullgraph=True)
-    tensors = [v.requires_grad_() for v in inputs().values()]
+    tensors = [v.requires_grad_() for v in inputs(vectors=vectors).values()]
     grads = torch.randn(B, T, H, dtype=F64), torch.randn(B, 2, N, H, dtype=F64)
     expected = torch.autograd.grad(ssm_scan(*tensors), tensors, grads)
     outputs = compiled(*tensors)
@@ -177,8 +204,9 @@ def test_compiles_as_one_graph():
         assert_close(actual, grad)
 
 
-def test_results_do_not_depend_on_the_number_of_threads():
-    case = inputs(4, 200, 30, 8)
+@pytest.mark.parametrize("vectors", [5, 7])
+def test_results_do_not_depend_on_the_number_of_threads(vectors):
+    case = inputs(4, 200, 30, 8, vectors=vectors)
     one = ssm_scan(**case)
     torch.set_num_threads(2)
     assert all(map(torch.equal, ssm_scan(**case), one))
@@ -195,7 +223,7 @@ def test_the_backward_has_the_backend_of_the_forward(monkeypatch):
 
 
 def test_states_are_not_stored():
-    case = inputs(2, 2048, 8, 32, dtype=torch.float32)
+    case = inputs(2, 2048, 8, 32, vectors=7, dtype=torch.float32)
     tensors = tuple(case.values())
     grads = torch.randn(2, 2048, 8), torch.randn(2, 2, 32, 8)
     needed = peak_memory(functools.partial(torch.autograd.functional.vjp, ssm_scan, tensors, grads))
@@ -206,7 +234,7 @@ def test_states_are_not_stored():
     sizes=st.tuples(st.integers(1, 3), st.integers(2, 30), st.integers(1, 4), st.integers(1, 5)),
     split=st.integers(1, 29),
     seed=st.integers(0, 99),
-    vectors=st.sampled_from([3, 5]),
+    vectors=st.sampled_from([3, 5, 7]),
 )
 @settings(max_examples=25, deadline=None)
 def test_a_sequence_may_be_split_anywhere(sizes, split, seed, vectors):
@@ -247,9 +275,11 @@ w_nan[4, 1, 2, 1] = float("nan")
          lambda: ssm_scan(u_ok[:, :0], x_ok, w_ok)),
         (ValueError, r"state of shape \(batch=3, 2, n, heads=4\), got \(2, 2, 5, 4\)",
          lambda: ssm_scan(u_ok, x_ok[:2], w_ok)),
-        (ValueError, r"system of shape \(3 or 5, 2, n=5, heads=4\), got \(4, 2, 5, 4\)",
+        (ValueError, r"system of shape \(3, 5 or 7, 2, n=5, heads=4\), got \(4, 2, 5, 4\)",
          lambda: ssm_scan(u_ok, x_ok, w_ok[:4])),
-        (ValueError, r"system of shape \(3 or 5, 2, n=5, heads=4\), got \(5, 2, 4, 4\)",
+        (ValueError, r"system of shape \(3, 5 or 7, 2, n=5, heads=4\), got \(9, 2, 5, 4\)",
+         lambda: ssm_scan(u_ok, x_ok, torch.zeros(9, 2, N, H))),
+        (ValueError, r"system of shape \(3, 5 or 7, 2, n=5, heads=4\), got \(5, 2, 4, 4\)",
          lambda: ssm_scan(u_ok, x_ok, w_ok[:, :, :4])),
         (TypeError, "expected a float32 or float64 state, got torch.bfloat16",
          lambda: ssm_scan(u_ok, x_ok.bfloat16(), w_ok)),

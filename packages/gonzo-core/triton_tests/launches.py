@@ -67,18 +67,25 @@ def _cauchy(device: str) -> None:
     ):
         v = torch.empty(heads, n, 2, dtype=dtype, device=device)
         triton.forward(v, v, v, v, v, length, dtype)
-        triton.backward(torch.empty(heads, length, dtype=dtype, device=device), v, v, v, v, v)
+        grad = torch.empty(heads, length, dtype=dtype, device=device)
+        triton.backward(grad, v, v, v, v, v)
+        row = torch.empty(heads, 2, n, 2, dtype=dtype, device=device)
+        square = torch.empty(heads, 2, 2, n, 2, dtype=dtype, device=device)
+        triton.forward(v, row, row, square, v, length, dtype)
+        triton.backward(grad, v, row, row, square, v)
 
 
 def _ssm_scan(device: str) -> None:
     from gonzo.core.ops.ssm_scan import triton
 
-    # A chunk, a padded one, a single step.
+    # A chunk, a padded one, a single step, and rank two in both precisions.
     for batch, time, heads, n, vectors, dtype in (
         (16, 1024, 512, 32, 5, torch.float32),
         (16, 1024, 512, 64, 3, torch.float32),
         (4, 512, 64, 32, 5, torch.float64),
         (1, 1, 256, 32, 5, torch.float32),
+        (16, 1024, 512, 32, 7, torch.float32),
+        (4, 512, 64, 32, 7, torch.float64),
     ):
         u = torch.empty(batch, time, heads, dtype=dtype, device=device)
         state = torch.empty(batch, 2, n, heads, dtype=dtype, device=device)

@@ -15,12 +15,17 @@ FLOAT32_CIRCLE = {
 }
 
 
-def inputs(device, heads, n, dtype=F64, *, slowest=1e-2):
+def inputs(device, heads, n, dtype=F64, *, rank=None, slowest=1e-2):
     """The arguments of the op for random stable models A = Λ - P P* and steps Δ."""
-    b, c, p = (torch.randn(heads, n, dtype=torch.complex128) for _ in range(3))
+    b, c = (torch.randn(heads, n, dtype=torch.complex128) for _ in range(2))
+    p = torch.randn(heads, rank or 1, n, dtype=torch.complex128)
     a = torch.complex(-torch.rand(heads, n, dtype=F64), 10 * torch.randn(heads, n, dtype=F64))
     dt = slowest ** torch.rand(heads, 1, dtype=F64)
-    values = (dt * v for v in (c * b, c * p, p.conj() * b, p.conj() * p, a))
+    c, p_dt = dt * c, dt[:, None] * p
+    qp = p.conj().unsqueeze(2) * p_dt.unsqueeze(1)
+    values = c * b, c[:, None] * p, p_dt.conj() * b[:, None], qp, dt * a
+    if rank is None:
+        values = values[0], values[1][:, 0], values[2][:, 0], qp[:, 0, 0], values[4]
     return {
         name: torch.view_as_real(v.resolve_conj()).to(device, dtype)
         for name, v in zip(NAMES, values, strict=True)
@@ -53,12 +58,24 @@ def test_it_agrees_at_odd_sizes(device, heads, n):
     compare(111, F64, inputs(device, heads, n))
 
 
-def test_several_blocks_of_heads_and_spans_of_nodes_agree(device, monkeypatch):
+@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("output", [F32, F64])
+def test_it_agrees_at_any_rank(device, output, rank):
+    for heads, n, length, dtype in ((2, 5, 97, F32), (1, 1, 1, F64)):
+        compare(length, output, inputs(device, heads, n, dtype, rank=rank))
+
+
+def test_every_configuration_agrees_at_rank_two(device, configuration):
+    compare(150, F64, inputs(device, 2, 17, rank=2))
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+def test_several_blocks_of_heads_and_spans_of_nodes_agree(device, rank, monkeypatch):
     from gonzo.core.ops.cauchy import triton
 
     monkeypatch.setattr(triton, "_SPECTRUM_BYTES", 1 << 13)
     monkeypatch.setattr(triton, "_SPAN", 100)
-    compare(512, F32, inputs(device, 5, 3))
+    compare(512, F32, inputs(device, 5, 3, rank=rank))
 
 
 def test_poles_near_the_circle_agree(device):
@@ -73,6 +90,10 @@ def test_poles_near_the_circle_agree(device):
 
 
 def test_strides_do_not_matter(device):
+    arguments = inputs(device, 4, 3, rank=2)
+    compare(
+        30, F64, {k: t.transpose(0, 1).contiguous().transpose(0, 1) for k, t in arguments.items()}
+    )
     arguments = {name: t.transpose(0, 1) for name, t in inputs(device, 4, 3).items()}
     compare(30, F64, arguments)
     leaves = [t.requires_grad_() for t in arguments.values()]
@@ -85,18 +106,21 @@ def test_strides_do_not_matter(device):
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 2), (2, 0, 2)])
-def test_no_heads_and_no_modes(device, shape):
-    leaves = list(torch.randn(5, *shape, device=device).requires_grad_().unbind())
+@pytest.mark.parametrize("rank", [None, 2])
+def test_no_heads_and_no_modes(device, shape, rank):
+    heads, n, _ = shape
+    leaves = [t.requires_grad_() for t in inputs(device, heads, n, F32, rank=rank).values()]
     kernel = cauchy(*leaves, 5, backend="triton")
     assert kernel.shape == (shape[0], 5)
     assert not kernel.any()
     kernel.sum().backward()
 
 
-def test_it_repeats_bit_for_bit(device):
-    leaves = [t.requires_grad_() for t in inputs(device, 3, 10, F32).values()]
+@pytest.mark.parametrize(("rank", "n", "length"), [(None, 10, 300), (2, 3, 90)])
+def test_it_repeats_bit_for_bit(device, rank, n, length):
+    leaves = [t.requires_grad_() for t in inputs(device, 3, n, F32, rank=rank).values()]
     runs = []
     for _ in range(2):
-        kernel = cauchy(*leaves, 300, backend="triton")
+        kernel = cauchy(*leaves, length, backend="triton")
         runs.append([kernel, *torch.autograd.grad(kernel.square().sum(), leaves)])
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))

@@ -16,7 +16,7 @@ B, T, H, N = 3, 11, 4, 5  # a group of eight steps and three more
 @pytest.fixture
 def inputs(device):
     def draw(batch=B, time=T, heads=H, n=N, *, vectors=5, dtype=F32):
-        """A stable model a, b, c and, of five, p, q, so small that it stays stable."""
+        """A stable model a, b, c and pairs p, q, so small that it stays stable."""
         w = torch.randn(vectors, 2, n, heads, dtype=F64)
         size = 0.5 + 0.5 * torch.rand(n, heads, dtype=F64)
         angle = 6.3 * torch.rand(n, heads, dtype=F64)
@@ -36,7 +36,7 @@ def agrees(**case):
 
 
 @pytest.mark.parametrize("with_lengths", [False, True])
-@pytest.mark.parametrize("vectors", [3, 5])
+@pytest.mark.parametrize("vectors", [3, 5, 7])
 @pytest.mark.parametrize("dtype", [F32, F64])
 def test_agrees_with_the_reference(dtype, vectors, with_lengths, inputs, device):
     lengths = torch.tensor([4, 0, T], device=device) if with_lengths else None
@@ -51,8 +51,9 @@ def test_agrees_with_the_reference(dtype, vectors, with_lengths, inputs, device)
     [(1, 1, 1, 1), (2, 3, 300, 1), (1, 2, 13, 32), (2, 4, 5, 33), (1, 3, 2, 64), (1, 2, 1, 600)],
     ids=str,
 )
-def test_odd_sizes(size, dtype, inputs):
-    agrees(**inputs(*size, dtype=dtype))
+@pytest.mark.parametrize("vectors", [5, 7])
+def test_odd_sizes(size, dtype, vectors, inputs):
+    agrees(**inputs(*size, dtype=dtype, vectors=vectors))
 
 
 @pytest.mark.parametrize("time", [1, 7, 8, 16, 90])
@@ -65,8 +66,9 @@ def test_lengths_at_the_borders_of_segments(lengths, inputs, device):
     agrees(**inputs(2, 24, 2, 2), lengths=torch.tensor(lengths, dtype=torch.int32, device=device))
 
 
-def test_a_chunk_is_its_steps(inputs):
-    u, state, system = inputs(1, T, H, N).values()
+@pytest.mark.parametrize("vectors", [5, 7])
+def test_a_chunk_is_its_steps(vectors, inputs):
+    u, state, system = inputs(1, T, H, N, vectors=vectors).values()
     y, final = ssm_scan(u, state, system, backend="triton")
     for t in range(T):
         step, state = ssm_scan(u[:, t : t + 1], state, system, backend="triton")

@@ -86,10 +86,10 @@ def scan_and_back(scan, a, x):
     return torch.autograd.grad(scan(a, x).sum(), [a, x])
 
 
-def h3(head_dim):
+def h3(head_dim, batch=B, features=256, length=L):
     torch.manual_seed(0)
-    ours = H3(256, 64, head_dim=head_dim)
-    return ours, h3_naive.H3(ours), torch.randn(B, L, 256, requires_grad=True)
+    ours = H3(features, 64, head_dim=head_dim)
+    return ours, h3_naive.H3(ours), torch.randn(batch, length, features, requires_grad=True)
 
 
 def against_lssl(d_model, d_state, length):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gonzo.core.testing import assert_close
-from gonzo.ssm import S4, S4D
+from gonzo.ssm import H3, LSSL, S4, S4D, S5, Mega
 
 pytestmark = [
     pytest.mark.compile,
@@ -10,7 +10,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("kind", [S4, S4D])
+@pytest.mark.parametrize("kind", [S4, S4D, S5, H3, LSSL, Mega])
 def test_one_graph_forward_and_backward(kind):
     layer = kind(8, 16)
     compiled = torch.compile(layer, fullgraph=True)

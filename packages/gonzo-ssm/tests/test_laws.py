@@ -20,6 +20,7 @@ STREAMING = {
         for how in ("zoh", "bilinear")
     },
     "S4D real": functools.partial(S4D, D_MODEL, D_STATE, init="real"),
+    "S4 legt": functools.partial(S4, D_MODEL, D_STATE, init="legt"),
     "S4 fout": functools.partial(S4, D_MODEL, D_STATE, init="fout"),
     "S4 with all options": functools.partial(
         S4, 2 * D_MODEL, D_STATE, channels=3, n_ssm=2, gate=2, bottleneck=2, fixed_a=True

@@ -1,4 +1,4 @@
-"""S4 and S4D on a GPU, beside the algorithms of the original in plain torch, at sizes for a GPU."""
+"""Layers on a GPU, beside the originals' algorithms in plain torch, and S4 beside LSSL."""
 
 import sys
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import torch
 from gonzo.core.bench import TimeRow, main, on_device
 
 sys.path.append(str(Path(__file__).parents[1]))
+import bench_family as family
 import bench_ssm as layers
 
 TESTS = ["triton_tests/test_layers.py"]
@@ -52,16 +53,22 @@ def rows(sizes=Sizes(), device="cuda"):
                 lambda ours, state, step, block, dense, x: ours.step(x, state),
                 lambda ours, state, step, block, dense, x: block(x, dense))
         )  # fmt: skip
+    found += [
+        row(f"H3 layer B{batch} H{h} N64 L{length} head_dim 1 forward+backward",
+            lambda: family.h3(1, batch, h, length), family.both_ways, family.peer_both_ways),
+        row(f"S4 against LSSL, B1 H{h} N64 L{length} forward+backward",
+            lambda: family.against_lssl(h, 64, length), family.both_ways, family.peer_both_ways,
+            "gonzo.ssm.LSSL"),
+    ]  # fmt: skip
     return [on_device(row, device) for row in found]
 
 
-def row(what, setup, ours, peer):
-    return TimeRow(
-        what=what, setup=setup, ours=ours, peer=peer, peer_name=layers.NAIVE, tests=TESTS
-    )
+def row(what, setup, ours, peer, peer_name=layers.NAIVE):
+    return TimeRow(what=what, setup=setup, ours=ours, peer=peer, peer_name=peer_name, tests=TESTS)
 
 
 if __name__ == "__main__":
     layers.check_peers()
+    family.check_peers()
     torch.backends.cudnn.allow_tf32 = False  # the linear map beside ours is to be float32 too
     raise SystemExit(main(rows(), package="gonzo-ssm", script=__file__, device="cuda"))

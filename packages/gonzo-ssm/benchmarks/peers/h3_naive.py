@@ -37,7 +37,7 @@ class H3(nn.Module):
         b, c = torch.view_as_complex(self.b), torch.view_as_complex(self.c)
         weights = c * b * dt / (1 - w / 2)
         log_a_bar = ((1 + w / 2) / (1 - w / 2)).log()
-        powers = (log_a_bar[..., None] * torch.arange(length)).exp()  # (H, N/2, L)
+        powers = (log_a_bar[..., None] * torch.arange(length, device=w.device)).exp()  # (H, N/2, L)
         return 2 * torch.einsum("hn,hnl->hl", weights, powers).real
 
     def shift_kernel(self, length: int) -> Tensor:

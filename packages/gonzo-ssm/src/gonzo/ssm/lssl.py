@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gonzo.core import SequenceModule, TrainRule
+from gonzo.core.autocast import outside_autocast
 from gonzo.core.nn import Dropout
 from gonzo.core.ops.checks import check_finite, check_length
 from gonzo.core.ops.long_conv import long_conv
@@ -148,7 +149,7 @@ class LSSL(SequenceModule):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Convolve (batch, time, d_model) with the kernels, and mix."""
         self.check(x, lengths)
-        with torch.autocast(x.device.type, enabled=False):
+        with outside_autocast(x.device):
             y = _convolve(x, self.kernel(x.shape[1], dtype=at_least_float32(x.dtype)))
         return mask_padding(self._mix(y.mT, x.dtype), lengths)
 
@@ -172,7 +173,7 @@ class LSSL(SequenceModule):
         """Run a chunk: a convolution, what the state adds to it, and the state after it."""
         self.check(x, lengths, state)
         time, precise = x.shape[1], state.x.dtype
-        with torch.autocast(x.device.type, enabled=False):
+        with outside_autocast(x.device):
             eye = torch.eye(self.d_state, dtype=torch.float64, device=x.device)
             a_bar = eye + state.change.double()
             columns = krylov(a_bar, state.b_bar[..., None], time)  # (H, N, T)
@@ -196,7 +197,7 @@ class LSSL(SequenceModule):
     def step(self, x_t: Tensor, state: LSSLState) -> tuple[Tensor, LSSLState]:
         """Run one step of the recurrence, O(d_state²) a feature."""
         self.check_step(x_t, state)
-        with torch.autocast(x_t.device.type, enabled=False):
+        with outside_autocast(x_t.device):
             u = x_t.to(state.x.dtype)[..., None]
             moved = torch.einsum("hmn,bhn->bhm", state.change, state.x)
             after = state.x + (moved + state.b_bar * u)

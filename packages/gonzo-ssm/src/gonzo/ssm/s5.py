@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gonzo.core import SequenceModule, TrainRule
+from gonzo.core.autocast import outside_autocast
 from gonzo.core.complex_pairs import conj, mul
 from gonzo.core.nn import Dropout
-from gonzo.core.ops import linear_scan as _registers_the_op  # noqa: F401
 from gonzo.core.ops.checks import check_finite
+from gonzo.core.ops.linear_scan import linear_scan_pairs
 from gonzo.core.sequence import mask_padding
 
 from .discretize import zoh
@@ -171,7 +172,7 @@ class S5Operator(SequenceModule):
 
     def step_unchecked(self, x_t: Tensor, state: S5State) -> tuple[Tensor, S5State]:
         """Run one step for a layer that has checked the arguments in its own name."""
-        with torch.autocast(x_t.device.type, enabled=False):
+        with outside_autocast(x_t.device):
             u = x_t.to(state.x.dtype)
             new = mul(state.a_bar, state.x) + F.linear(u, state.b_bar).view_as(state.x)
             y = F.linear(new.flatten(1), state.c)
@@ -200,11 +201,10 @@ class S5Operator(SequenceModule):
         """The outputs, and all states (batch, time, d_state/2, 2)."""
         a_bar, b_bar, c = system
         dtype = torch.promote_types(a_bar.dtype, x.dtype)
-        with torch.autocast(x.device.type, enabled=False):
+        with outside_autocast(x.device):
             u = x.to(dtype)
             driven = F.linear(u, b_bar.to(dtype)).unflatten(-1, a_bar.shape)
-            # The op itself, on pairs: its complex face would end a compiled graph in a warning.
-            states = torch.ops.gonzo.linear_scan(a_bar.to(dtype), driven, initial, False, True, "")
+            states = linear_scan_pairs(a_bar.to(dtype), driven, initial)
             y = F.linear(states.flatten(2), c.to(dtype))
             return torch.addcmul(y, u, self.d.to(dtype)).to(x.dtype), states
 

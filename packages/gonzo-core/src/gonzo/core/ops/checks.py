@@ -11,25 +11,40 @@ def check_pairs(op: str, **tensors: Tensor) -> None:
     (first_name, first), *_ = tensors.items()
     for name, tensor in tensors.items():
         if tensor.ndim != 3 or tensor.shape[-1] != 2:
-            hint = "; did you mean torch.view_as_real(...)?" if tensor.is_complex() else ""
             raise ValueError(
-                f"{op}: expected {name} of shape (heads, n, 2), got {tuple(tensor.shape)}{hint}"
+                f"{op}: expected {name} of shape (heads, n, 2), got {shape_of_pairs(tensor)}"
             )
-        if tensor.dtype not in (torch.float32, torch.float64):
-            raise TypeError(
-                f"{op}: expected {name} in float32 or float64, got {tensor.dtype}; "
-                f"kernels are always computed in full precision, use {name}.double()"
-            )
+        check_precision(op, name, tensor)
         if tensor.shape != first.shape:
             raise ValueError(
                 f"{op}: {first_name} and {name} must have one shape, "
                 f"got {tuple(first.shape)} and {tuple(tensor.shape)}"
             )
-        if tensor.dtype != first.dtype or tensor.device != first.device:
-            raise TypeError(
-                f"{op}: {first_name} and {name} must share dtype and device, got {first.dtype} on "
-                f"{first.device} and {tensor.dtype} on {tensor.device}"
-            )
+        check_alike(op, first_name, first, name, tensor)
+
+
+def shape_of_pairs(tensor: Tensor) -> str:
+    """The shape of what should be real pairs, for a message; with the way out where it is not."""
+    hint = "; did you mean torch.view_as_real(...)?" if tensor.is_complex() else ""
+    return f"{tuple(tensor.shape)}{hint}"
+
+
+def check_precision(op: str, name: str, tensor: Tensor) -> None:
+    """Check that a parameter of a kernel is in float32 or float64."""
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"{op}: expected {name} in float32 or float64, got {tensor.dtype}; "
+            f"kernels are always computed in full precision, use {name}.double()"
+        )
+
+
+def check_alike(op: str, first_name: str, first: Tensor, name: str, tensor: Tensor) -> None:
+    """Check that two tensors share dtype and device."""
+    if tensor.dtype != first.dtype or tensor.device != first.device:
+        raise TypeError(
+            f"{op}: {first_name} and {name} must share dtype and device, got {first.dtype} on "
+            f"{first.device} and {tensor.dtype} on {tensor.device}"
+        )
 
 
 def check_length(op: str, length: int) -> None:

@@ -4,6 +4,8 @@ For one node g and one stored λ, write 1/(g-λ) and 1/(g-conj λ) as reals. The
 costs four multiply-adds on the shared α, β, γ, δ below:
 
     Re += vr·α + vi·β      Im += vi·γ - vr·δ
+
+With P and Q of rank r the sums leave the registers, four at a time, and `low_rank` goes on.
 """
 
 from __future__ import annotations
@@ -15,13 +17,14 @@ from torch import Tensor
 from gonzo.core.numba_kernels import kernel, run_rows
 from gonzo.core.ops.checks import check_finite
 
+from . import low_rank
 from .circle import Circle, circle, to_kernel, to_spectrum_gradient
 
 # Indices are unsigned: signed ones might be negative, and Numba's wrap-around keeps loops scalar.
 _U = np.uint64
 _0, _1, _2, _3, _4, _5, _6, _7 = (_U(row) for row in range(8))
 _NODES_AT_ONCE = 128  # accumulators of one block of nodes: 8 kB, in the first-level cache
-_SPECTRUM_BYTES = 1 << 21  # spectra of one block of heads
+_SPECTRUM_BYTES = 1 << 21  # spectra, or sums, of one block of heads
 
 
 def forward(
@@ -30,8 +33,10 @@ def forward(
     """See `gonzo.core.ops.cauchy`."""
     check_finite("cauchy", cb=cb, cp=cp, qb=qb, qp=qp, w=w)
     on = circle(length, dtype, w.device)
-    v, w = _stack(cb, cp, qb, qp), w.double().contiguous()
     out = torch.empty(w.shape[0], length, dtype=dtype)
+    if cp.ndim == 4:
+        return _low_rank_forward(low_rank.stacked(cb, cp, qb, qp), w, cp.shape[1], on, out)
+    v, w = _stack(cb, cp, qb, qp), w.double().contiguous()
     for block in _blocks(w.shape[0], on):
         spectrum = w.new_empty(block.stop - block.start, len(on.g), 2)
         run_rows(len(spectrum), _forward_rows, *_arrays(v[block], w[block], on, spectrum))
@@ -44,6 +49,8 @@ def backward(
 ) -> tuple[Tensor, ...]:
     """Gradients of the five inputs, recomputing the sums."""
     on = circle(grad.shape[1], grad.dtype, w.device)
+    if cp.ndim == 4:
+        return _low_rank_backward(grad, low_rank.stacked(cb, cp, qb, qp), w, cp.shape[1], on)
     v, w64 = _stack(cb, cp, qb, qp), w.double().contiguous()
     dv, dw = torch.empty_like(v), torch.empty_like(w64)
     for block in _blocks(w.shape[0], on):
@@ -54,12 +61,53 @@ def backward(
     return *(t.to(w.dtype, copy=True).contiguous() for t in dv.unbind(1)), dw.to(w.dtype)
 
 
+def _low_rank_forward(v: Tensor, w: Tensor, rank: int, on: Circle, out: Tensor) -> Tensor:
+    w = w.double()
+    for block in _blocks(w.shape[0], on, v.shape[1]):
+        out[block] = low_rank.kernel(_sums_of(v[block], w[block], on), rank, on, out.dtype)
+    return out
+
+
+def _low_rank_backward(
+    grad: Tensor, v: Tensor, w: Tensor, rank: int, on: Circle
+) -> tuple[Tensor, ...]:
+    dv, dw, w64 = torch.empty_like(v), torch.empty(w.shape, dtype=w.dtype), w.double()
+    for block in _blocks(w.shape[0], on, v.shape[1]):
+        grads = low_rank.gradient(grad[block], _sums_of(v[block], w64[block], on), rank, on)
+        rows = _as_heads(v[block], w64[block], on, grads)
+        dw_rows = w64.new_empty(v[block].shape[:2] + w.shape[1:])
+        run_rows(
+            len(rows[0]), _accumulate_rows, *rows,
+            dv[block].flatten(0, 1).numpy(), dw_rows.flatten(0, 1).numpy(),
+        )  # fmt: skip
+        dw[block] = dw_rows.sum(1)
+    return *low_rank.unstacked(dv, rank, w.dtype), dw
+
+
+def _sums_of(v: Tensor, w: Tensor, on: Circle) -> Tensor:
+    """Sums of some heads, (heads, 4 · groups, nodes) complex."""
+    sums = v.new_empty(len(v), 4 * v.shape[1], len(on.g), dtype=torch.complex128)
+    rows = _as_heads(v, w, on, sums)
+    run_rows(len(rows[0]), _sum_rows, *rows)
+    return sums
+
+
+def _as_heads(v: Tensor, w: Tensor, on: Circle, sums: Tensor) -> list[np.ndarray]:
+    """What the loops take, with each group of four sums as a head of its own."""
+    groups = v.shape[1]
+    sums = torch.view_as_real(sums).unflatten(1, (groups, 4)).flatten(0, 1)
+    tensors = (v.flatten(0, 1), w.repeat_interleave(groups, 0), torch.view_as_real(on.g), sums)
+    return [t.numpy() for t in tensors]
+
+
 def _stack(*pairs: Tensor) -> Tensor:
     return torch.stack(pairs, 1).double().contiguous()  # (H, 4, N, 2)
 
 
-def _blocks(heads: int, on: Circle) -> list[slice]:
-    step = max(torch.get_num_threads(), _SPECTRUM_BYTES // (16 * len(on.g)))
+def _blocks(heads: int, on: Circle, groups: int = 0) -> list[slice]:
+    """Heads at a time: of a spectrum each, or of so many groups of four sums."""
+    least = torch.get_num_threads() // max(1, groups)
+    step = max(1, least, _SPECTRUM_BYTES // (16 * len(on.g) * max(1, 4 * groups)))
     return [slice(start, min(start + step, heads)) for start in range(0, heads, step)]
 
 
@@ -92,6 +140,24 @@ def _sums(v, w, g, first, size, sums):
             sums[_5, k] += v2i * gamma - v2r * delta
             sums[_6, k] += v3r * alpha + v3i * beta
             sums[_7, k] += v3i * gamma - v3r * delta
+
+
+@kernel
+def _sum_rows(start, stop, v, w, g, out):
+    """Sums alone, (heads, 4, nodes) complex as pairs."""
+    nodes = g.shape[0]
+    split = np.empty((2, nodes))
+    for k in range(nodes):
+        split[0, k], split[1, k] = g[k, 0], g[k, 1]
+    sums = np.empty((8, _NODES_AT_ONCE))
+    for h in range(start, stop):
+        for first in range(0, nodes, _NODES_AT_ONCE):
+            size = min(_NODES_AT_ONCE, nodes - first)
+            _sums(v[h], w[h], split, _U(first), size, sums)
+            for i in range(_U(4)):
+                for k in range(_U(size)):
+                    out[h, i, _U(first) + k, _0] = sums[_2 * i, k]
+                    out[h, i, _U(first) + k, _1] = sums[_2 * i + _1, k]
 
 
 @kernel
@@ -145,6 +211,26 @@ def _backward_rows(start, stop, v, w, g, scale, spectrum, dv, dw):
                 sums[_4, k], sums[_5, k] = dqb.real, dqb.imag
                 sums[_6, k], sums[_7, k] = dqp.real, dqp.imag
             _accumulate(v[h], w[h], split, _U(first), size, sums, dv[h], dw[h])
+
+
+@kernel
+def _accumulate_rows(start, stop, v, w, g, grads, dv, dw):
+    """From gradients of sums, as `_sum_rows` writes sums, to those of v and w."""
+    nodes = g.shape[0]
+    split = np.empty((2, nodes))
+    for k in range(nodes):
+        split[0, k], split[1, k] = g[k, 0], g[k, 1]
+    of_sums = np.empty((8, _NODES_AT_ONCE))
+    for h in range(start, stop):
+        dv[h] = 0.0
+        dw[h] = 0.0
+        for first in range(0, nodes, _NODES_AT_ONCE):
+            size = min(_NODES_AT_ONCE, nodes - first)
+            for i in range(_U(4)):
+                for k in range(_U(size)):
+                    of_sums[_2 * i, k] = grads[h, i, _U(first) + k, _0]
+                    of_sums[_2 * i + _1, k] = grads[h, i, _U(first) + k, _1]
+            _accumulate(v[h], w[h], split, _U(first), size, of_sums, dv[h], dw[h])
 
 
 # The sums over nodes below have no order that matters: letting LLVM reorder them is what allows

@@ -1,44 +1,26 @@
-"""Cauchy sums on a GPU: a conjugate pair of poles is one real fraction of the node, in float64.
+"""Cauchy sums on a GPU, a block of heads at a time: modes, sums at nodes, FFT, and back.
 
-With D = (g-λ)(g-λ*) and r = 1/D, one complex reciprocal serves both poles, and it needs no v:
-
-    v/(g-λ) + v*/(g-λ*) = 2 (Re(v) g - Re(v λ*)) r        k(g) = 2 (g Σ Re(v) r - Σ Re(v λ*) r)
-
-so each of the four sums adds two real multiples of r. Each term loses nothing to that: with
-Re λ < 0 < Re g, |g| and |λ| are at most |g-λ| + |g-λ*|. D is formed from g - λ, never as a
-polynomial in g. A program owns some nodes of one head, keeps its sums in registers, applies
-Woodbury and 2/(1+ζ), and writes K̂ once; the FFTs stay in torch.
-
-Backward: the first kernel sums again and writes G, the gradients of the four sums, at each node.
-The second owns some modes and a span of nodes and needs, with H = conj(G) g and per sum,
-
-    X = Σ Re(conj(G) r)   Y = Σ Re(H r) - Re(λ) X   R = Σ Re(conj(G) r²)   S = Σ Re(H r²) - Re(λ) R
-    dRe v = 2 Y           dRe λ = Σ_v 2 Re(v) X - 4 Im(λ) (Re(v) Im(λ) R + Im(v) S)
-    dIm v = -2 Im(λ) X    dIm λ = Σ_v -2 Im(v) X - 4 Im(λ) (Re(v) S - Im(v) Im(λ) R)
-
-A last kernel adds the spans in a fixed order. One kernel for both would reduce sixteen sums over
-its threads for every mode, which costs more than to read G again.
+The kernels and their formulas are in `triton_sums`. With P and Q of rank one, Woodbury is part of
+the kernel that sums. With a higher rank the sums are written to memory, of fewer heads at a time,
+and `low_rank` goes on in torch; the kernels see each group of four sums as a head of its own.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
-from gonzo.core.triton_kernels import launch, tuned
+from gonzo.core.triton_kernels import launch
 
+from . import low_rank
 from .circle import Circle, circle, to_kernel, to_spectrum_gradient
+from .triton_sums import WORDS, at_nodes, combine, prepare, sum_over_nodes, sums_at_nodes
 
 # Spectra of one block of heads: nodes enough to fill an H100 several times, and few enough that G,
 # four times as large, stays in its second-level cache until it is read.
 _SPECTRUM_BYTES = 1 << 23
 _SPAN = 1024  # nodes of one program that sums over them, about: its last step is a reduction
-# Of each mode, in float64: λ, Re(v) of the four sums, Re(v λ*), Im(v).
-_WORDS = tl.constexpr(14)
 
 
 def forward(
@@ -48,8 +30,14 @@ def forward(
     if not w.numel():
         return w.new_zeros(w.shape[0], length, dtype=dtype)
     on = circle(length, dtype, w.device)
-    modes = _prepared(cb, cp, qb, qp, w)
     out = w.new_empty(w.shape[0], length, dtype=dtype)
+    if cp.ndim == 4:
+        modes = _as_heads(low_rank.stacked(cb, cp, qb, qp), w)
+        for block in _blocks(w.shape[0], on, modes.shape[1]):
+            sums = _sums_of(modes[block], on)
+            out[block] = low_rank.kernel(sums, cp.shape[1], on, dtype)
+        return out
+    modes = _prepared(cb, cp, qb, qp, w)
     for block in _blocks(w.shape[0], on):
         spectrum = modes.new_empty(block.stop - block.start, len(on.g), 2)
         _launch_nodes(modes[block], on, spectrum, spectrum, backward=False)
@@ -61,6 +49,8 @@ def backward(
     grad: Tensor, cb: Tensor, cp: Tensor, qb: Tensor, qp: Tensor, w: Tensor
 ) -> tuple[Tensor, ...]:
     """Gradients of the five inputs, recomputing the sums."""
+    if cp.ndim == 4 and w.numel():
+        return _low_rank_backward(grad, cb, cp, qb, qp, w)
     grads = tuple(
         torch.empty_like(t, memory_format=torch.contiguous_format) for t in (cb, cp, qb, qp, w)
     )
@@ -69,40 +59,90 @@ def backward(
         return grads
     on = circle(grad.shape[1], grad.dtype, w.device)
     modes = _prepared(cb, cp, qb, qp, w)
-    spans = max(1, round(len(on.g) / _SPAN))
-    sums = modes.new_empty(heads, spans, 4, 4, n)
+    sums = modes.new_empty(heads, _spans(on), 4, 4, n)
     for block in _blocks(heads, on):
         _sum_gradients(grad[block], modes[block], on, sums[block])
-    grid = (triton.cdiv(heads * n, 32),)
-    launch(_combine, grid, modes, sums, *grads, heads * n, n, spans, SIZE=32, num_warps=1)
+    _combine_into(grads, modes, sums)
     return grads
 
 
 def _sum_gradients(grad: Tensor, modes: Tensor, on: Circle, sums: Tensor) -> None:
     """Fill `sums` of a block of heads; what it needs between kernels is freed with it."""
-    (heads, spans, *_, n), nodes = sums.shape, len(on.g)
     spectrum = torch.view_as_real(to_spectrum_gradient(grad, on))
-    of_sums = modes.new_empty(heads, 4, 2, nodes)
+    of_sums = modes.new_empty(len(modes), 4, 2, len(on.g))
     _launch_nodes(modes, on, spectrum, of_sums, backward=True)
+    _launch_spans(modes, on, of_sums, sums)
+
+
+def _low_rank_backward(
+    grad: Tensor, cb: Tensor, cp: Tensor, qb: Tensor, qp: Tensor, w: Tensor
+) -> tuple[Tensor, ...]:
+    on = circle(grad.shape[1], grad.dtype, w.device)
+    modes = _as_heads(low_rank.stacked(cb, cp, qb, qp), w)
+    heads, groups, n, _ = modes.shape
+    sums = modes.new_empty(heads, groups, _spans(on), 4, 4, n)
+    for block in _blocks(heads, on, groups):
+        of_sums = low_rank.gradient(grad[block], _sums_of(modes[block], on), cp.shape[1], on)
+        of_sums = torch.view_as_real(of_sums).unflatten(1, (groups, 4)).flatten(0, 1)
+        of_sums = of_sums.transpose(-1, -2).contiguous()
+        _launch_spans(modes[block].flatten(0, 1), on, of_sums, sums[block].flatten(0, 1))
+    grads = modes.new_empty(5, heads, groups, n, 2)
+    _combine_into(grads.unbind(), modes.flatten(0, 1), sums.flatten(0, 1))
+    dv = low_rank.unstacked(grads[:4].permute(1, 2, 0, 3, 4), cp.shape[1], w.dtype)
+    return *dv, grads[4].sum(1).to(w.dtype)
+
+
+def _as_heads(v: Tensor, w: Tensor) -> Tensor:
+    """(H, groups, N, WORDS): a group of four sums is a head of its own."""
+    groups = v.shape[1]
+    w = w.double().repeat_interleave(groups, 0)
+    return _prepared(*v.flatten(0, 1).unbind(1), w).unflatten(0, (-1, groups))
+
+
+def _sums_of(modes: Tensor, on: Circle) -> Tensor:
+    """Sums of some heads, (heads, 4 · groups, nodes) complex."""
+    (heads, groups, n, _), nodes = modes.shape, len(on.g)
+    sums = modes.new_empty(heads, 4 * groups, nodes, 2)
     launch(
-        _sum_over_nodes,
+        sums_at_nodes,
+        lambda k: (heads * groups * triton.cdiv(nodes, k["NODES"]),),
+        *(modes, torch.view_as_real(on.g), sums, n, nodes, nodes.bit_length()),
+    )
+    return torch.view_as_complex(sums)
+
+
+def _spans(on: Circle) -> int:
+    return max(1, round(len(on.g) / _SPAN))
+
+
+def _launch_spans(modes: Tensor, on: Circle, of_sums: Tensor, sums: Tensor) -> None:
+    (heads, spans, *_, n), nodes = sums.shape, len(on.g)
+    launch(
+        sum_over_nodes,
         lambda k: (heads * spans * triton.cdiv(n, k["MODES"]),),
         *(modes, torch.view_as_real(on.g), of_sums, sums, n, nodes, spans),
         *(32 * triton.cdiv(nodes, 32 * spans), nodes.bit_length()),
     )
 
 
+def _combine_into(grads: tuple[Tensor, ...], modes: Tensor, sums: Tensor) -> None:
+    """Add the spans, to gradients of the four numerators and of w."""
+    heads, spans, *_, n = sums.shape
+    grid = (triton.cdiv(heads * n, 32),)
+    launch(combine, grid, modes, sums, *grads, heads * n, n, spans, SIZE=32, num_warps=1)
+
+
 def _prepared(*pairs: Tensor) -> Tensor:
-    """(H, N, _WORDS): converted once, not by every program that reads them."""
+    """(H, N, WORDS): converted once, not by every program that reads them."""
     heads, n, _ = pairs[0].shape
-    modes = pairs[0].new_empty(heads, n, _WORDS.value, dtype=torch.float64)
+    modes = pairs[0].new_empty(heads, n, WORDS.value, dtype=torch.float64)
     grid = (triton.cdiv(heads * n, 128),)
-    launch(_prepare, grid, *(t.contiguous() for t in pairs), modes, heads * n, SIZE=128)
+    launch(prepare, grid, *(t.contiguous() for t in pairs), modes, heads * n, SIZE=128)
     return modes
 
 
-def _blocks(heads: int, on: Circle) -> list[slice]:
-    step = max(1, _SPECTRUM_BYTES // (16 * len(on.g)))
+def _blocks(heads: int, on: Circle, groups: int = 1) -> list[slice]:
+    step = max(1, _SPECTRUM_BYTES // (16 * len(on.g) * groups))
     return [slice(start, min(start + step, heads)) for start in range(0, heads, step)]
 
 
@@ -111,220 +151,9 @@ def _launch_nodes(
 ) -> None:
     nodes = len(on.g)
     launch(
-        _at_nodes,
+        at_nodes,
         lambda k: (len(modes) * triton.cdiv(nodes, k["NODES"]),),
         *(modes, torch.view_as_real(on.g), torch.view_as_real(on.scale), spectrum, out),
         *(modes.shape[1], nodes, nodes.bit_length()),
         BACKWARD=backward,
     )
-
-
-@triton.jit
-def _times(ar, ai, br, bi):
-    return ar * br - ai * bi, ar * bi + ai * br
-
-
-@triton.jit
-def _row(rows, i: tl.constexpr):
-    """Row i of (4, size), which lies in the registers of one thread."""
-    return tl.sum(tl.where(tl.arange(0, 4)[:, None] == i, rows, 0.0), 0)
-
-
-@triton.jit
-def _reciprocal(gr, gi, wr, wi):
-    """1 / ((g-λ)(g-λ*)), with one real division."""
-    a = gr - wr
-    dr, di = a * a - (gi - wi) * (gi + wi), 2 * gi * a
-    inverse = 1.0 / (dr * dr + di * di)
-    return dr * inverse, -di * inverse
-
-
-@triton.jit
-def _prepare(cb, cp, qb, qp, w, modes, size, SIZE: tl.constexpr):
-    i = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
-    mask = i < size
-    at = modes + i * _WORDS
-    wr = tl.load(w + 2 * i, mask, 0.0).to(tl.float64)
-    wi = tl.load(w + 2 * i + 1, mask, 0.0).to(tl.float64)
-    tl.store(at, wr, mask)
-    tl.store(at + 1, wi, mask)
-    _prepare_one(cb, at + 2, i, wr, wi, mask)
-    _prepare_one(cp, at + 3, i, wr, wi, mask)
-    _prepare_one(qb, at + 4, i, wr, wi, mask)
-    _prepare_one(qp, at + 5, i, wr, wi, mask)
-
-
-@triton.jit
-def _prepare_one(v, at, i, wr, wi, mask):
-    vr = tl.load(v + 2 * i, mask, 0.0).to(tl.float64)
-    vi = tl.load(v + 2 * i + 1, mask, 0.0).to(tl.float64)
-    tl.store(at, vr, mask)
-    tl.store(at + 4, vr * wr + vi * wi, mask)
-    tl.store(at + 8, vi, mask)
-
-
-@triton.jit(do_not_specialize=["octave"])
-def _at_nodes(
-    modes, g, scale, spectrum, out, n, nodes, octave,
-    NODES: tl.constexpr, BACKWARD: tl.constexpr,
-):  # fmt: skip
-    """K̂ at some nodes of one head; backward, from its gradient those of the four sums."""
-    blocks = tl.cdiv(nodes, NODES)
-    program = tl.program_id(0).to(tl.int64)
-    head, block = program // blocks, program % blocks
-    k = block * NODES + tl.arange(0, NODES)
-    mask = k < nodes
-    gr, gi = tl.load(g + 2 * k, mask, 1.0), tl.load(g + 2 * k + 1, mask, 0.0)
-    at = modes + head * n * _WORDS
-    four = tl.arange(0, 4)[:, None]
-    pr = tl.full([4, NODES], 0.0, tl.float64)
-    pi, qr, qi = pr, pr, pr
-    for _ in range(n):
-        rr, ri = _reciprocal(gr, gi, tl.load(at), tl.load(at + 1))
-        rr, ri = rr[None, :], ri[None, :]
-        v, u = tl.load(at + 2 + four), tl.load(at + 6 + four)
-        pr += v * rr
-        pi += v * ri
-        qr += u * rr
-        qi += u * ri
-        at += _WORDS
-    pr, pi = _times(pr, pi, gr[None, :], gi[None, :])
-    sr, si = 2 * (pr - qr), 2 * (pi - qi)
-    cpr, cpi, qbr, qbi = _row(sr, 1), _row(si, 1), _row(sr, 2), _row(si, 2)
-    dr, di = 1 + _row(sr, 3), _row(si, 3)
-    inverse = 1.0 / (dr * dr + di * di)
-    dr, di = dr * inverse, -di * inverse
-    fr, fi = tl.load(scale + 2 * k, mask, 0.0), tl.load(scale + 2 * k + 1, mask, 0.0)
-    at = spectrum + (head * nodes + k) * 2
-    if BACKWARD:
-        tr, ti = tl.load(at, mask, 0.0), tl.load(at + 1, mask, 0.0)
-        tr, ti = _times(tr, ti, fr, -fi)
-        qbr, qbi = _times(qbr, qbi, dr, di)
-        ar, ai = _times(tr, ti, -qbr, qbi)
-        qbr, qbi = _times(qbr, qbi, cpr, cpi)
-        cpr, cpi = _times(cpr, cpi, dr, di)
-        br, bi = _times(tr, ti, -cpr, cpi)
-        qbr, qbi = _times(qbr, qbi, dr, di)
-        er, ei = _times(tr, ti, qbr, -qbi)
-        at = out + head * 8 * nodes + k
-        tl.store(at, tr, mask)
-        tl.store(at + nodes, ti, mask)
-        tl.store(at + 2 * nodes, ar, mask)
-        tl.store(at + 3 * nodes, ai, mask)
-        tl.store(at + 4 * nodes, br, mask)
-        tl.store(at + 5 * nodes, bi, mask)
-        tl.store(at + 6 * nodes, er, mask)
-        tl.store(at + 7 * nodes, ei, mask)
-    else:
-        cpr, cpi = _times(cpr, cpi, qbr, qbi)
-        cpr, cpi = _times(cpr, cpi, dr, di)
-        kr, ki = _times(_row(sr, 0) - cpr, _row(si, 0) - cpi, fr, fi)
-        tl.store(at, kr, mask)
-        tl.store(at + 1, ki, mask)
-
-
-@triton.jit(do_not_specialize=["octave"])
-def _sum_over_nodes(
-    modes, g, of_sums, sums, n, nodes, spans, span, octave,
-    MODES: tl.constexpr, NODES: tl.constexpr,
-):  # fmt: skip
-    """X, Y, R and S of some modes over a span of nodes, Y and S without their second term."""
-    groups = tl.cdiv(n, MODES)
-    program = tl.program_id(0).to(tl.int64)
-    group, part, head = program % groups, program // groups % spans, program // groups // spans
-    m = group * MODES + tl.arange(0, MODES)[:, None]
-    at = modes + (head * n + m) * _WORDS
-    wr, wi = tl.load(at, m < n, 0.0), tl.load(at + 1, m < n, 0.0)
-    of_sums += head * 8 * nodes
-    zero = tl.full([MODES, NODES], 0.0, tl.float64)
-    x0, y0, r0, s0 = zero, zero, zero, zero
-    x1, y1, r1, s1 = zero, zero, zero, zero
-    x2, y2, r2, s2 = zero, zero, zero, zero
-    x3, y3, r3, s3 = zero, zero, zero, zero
-    for first in range(0, span, NODES):
-        k = part * span + first + tl.arange(0, NODES)[None, :]
-        mask = k < nodes
-        gr, gi = tl.load(g + 2 * k, mask, 1.0), tl.load(g + 2 * k + 1, mask, 0.0)
-        rr, ri = _reciprocal(gr, gi, wr, wi)
-        qr, qi = _times(rr, ri, rr, ri)
-        grad = of_sums + k
-        x0, y0, r0, s0 = _add(x0, y0, r0, s0, grad, nodes, mask, gr, gi, rr, ri, qr, qi)
-        grad += 2 * nodes
-        x1, y1, r1, s1 = _add(x1, y1, r1, s1, grad, nodes, mask, gr, gi, rr, ri, qr, qi)
-        grad += 2 * nodes
-        x2, y2, r2, s2 = _add(x2, y2, r2, s2, grad, nodes, mask, gr, gi, rr, ri, qr, qi)
-        grad += 2 * nodes
-        x3, y3, r3, s3 = _add(x3, y3, r3, s3, grad, nodes, mask, gr, gi, rr, ri, qr, qi)
-    at = sums + (head * spans + part) * 16 * n + m
-    _store_sums(at, n, m < n, x0, y0, r0, s0)
-    _store_sums(at + n, n, m < n, x1, y1, r1, s1)
-    _store_sums(at + 2 * n, n, m < n, x2, y2, r2, s2)
-    _store_sums(at + 3 * n, n, m < n, x3, y3, r3, s3)
-
-
-@triton.jit
-def _add(x, y, r, s, grad, nodes, mask, gr, gi, rr, ri, qr, qi):
-    """Add what one of the four sums contributes at some nodes; q = r²."""
-    vr, vi = tl.load(grad, mask, 0.0), tl.load(grad + nodes, mask, 0.0)
-    hr, hi = _times(vr, -vi, gr, gi)
-    return (
-        x + vr * rr + vi * ri,
-        y + hr * rr - hi * ri,
-        r + vr * qr + vi * qi,
-        s + hr * qr - hi * qi,
-    )
-
-
-@triton.jit
-def _store_sums(at, n, mask, x, y, r, s):
-    tl.store(at, tl.sum(x, 1, True), mask)
-    tl.store(at + 4 * n, tl.sum(y, 1, True), mask)
-    tl.store(at + 8 * n, tl.sum(r, 1, True), mask)
-    tl.store(at + 12 * n, tl.sum(s, 1, True), mask)
-
-
-@triton.jit
-def _combine(modes, sums, cb, cp, qb, qp, w, size, n, spans, SIZE: tl.constexpr):
-    i = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)[None, :]
-    mask = i < size
-    four = tl.arange(0, 4)[:, None]
-    at = sums + (i // n) * spans * 16 * n + four * n + i % n
-    x = tl.full([4, SIZE], 0.0, tl.float64)
-    y, r, s = x, x, x
-    for _ in range(spans):
-        x += tl.load(at, mask, 0.0)
-        y += tl.load(at + 4 * n, mask, 0.0)
-        r += tl.load(at + 8 * n, mask, 0.0)
-        s += tl.load(at + 12 * n, mask, 0.0)
-        at += 16 * n
-    at = modes + i * _WORDS
-    wr, wi = tl.load(at, mask, 0.0), tl.load(at + 1, mask, 0.0)
-    vr, vi = tl.load(at + 2 + four, mask, 0.0), tl.load(at + 10 + four, mask, 0.0)
-    y, s, r = y - wr * x, s - wr * r, wi * r
-    tl.store(w + 2 * i, tl.sum(2 * vr * x - 4 * wi * (vr * r + vi * s), 0, True), mask)
-    tl.store(w + 2 * i + 1, tl.sum(-2 * vi * x - 4 * wi * (vr * s - vi * r), 0, True), mask)
-    y, x = 2 * y, -2 * wi * x
-    i = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
-    _store_one(cb, i, i < size, _row(y, 0), _row(x, 0))
-    _store_one(cp, i, i < size, _row(y, 1), _row(x, 1))
-    _store_one(qb, i, i < size, _row(y, 2), _row(x, 2))
-    _store_one(qp, i, i < size, _row(y, 3), _row(x, 3))
-
-
-@triton.jit
-def _store_one(v, i, mask, vr, vi):
-    tl.store(v + 2 * i, vr, mask)
-    tl.store(v + 2 * i + 1, vi, mask)
-
-
-def _config(warps: int, **constants: Any) -> triton.Config:
-    # Nothing is read often enough to be worth staging.
-    return triton.Config(constants, num_warps=warps, num_stages=1)
-
-
-# Measured once for each n and octave of nodes, not for each length.
-_KEY = ["n", "octave"]
-_at_nodes = tuned([_config(4, NODES=128), _config(4, NODES=256)], _KEY)(_at_nodes)
-_sum_over_nodes = tuned([_config(4, MODES=16, NODES=32), _config(4, MODES=8, NODES=32)], _KEY)(
-    _sum_over_nodes
-)

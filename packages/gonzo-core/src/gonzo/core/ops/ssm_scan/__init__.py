@@ -1,8 +1,9 @@
-"""A diagonal-plus-rank-one state space model run step by step, without storing its states.
+"""A diagonal-plus-low-rank state space model run step by step, without storing its states.
 
-    x_t = x_{t-1} + a ∘ x_{t-1} + p · 2 Re⟨q, x_{t-1}⟩ + b u_t        y_t = 2 Re⟨c, x_t⟩
+    x_t = x_{t-1} + a ∘ x_{t-1} + Σ_i p_i · 2 Re⟨q_i, x_{t-1}⟩ + b u_t        y_t = 2 Re⟨c, x_t⟩
 
-per head and batch element, one of each conjugate pair stored. `a` is the transition's diagonal
+per head and batch element, one of each conjugate pair stored, with a correction of rank 0, 1 or 2
+(HiPPO-LegT takes 2). `a` is the transition's diagonal
 minus one, so that rounding it to float32 does not detune the slow modes, whose diagonal is near 1.
 `linear_scan` cannot serve: it returns every state, here (batch, time, heads, n) numbers of which
 only y is wanted. With one time step this is the O(n) decoding step; with more it consumes a chunk
@@ -33,8 +34,8 @@ def ssm_scan(
     Args:
         u: (batch, time, heads) input, float32 or float64 (half precisions are computed in float32).
         state: (batch, 2, n, heads), float32 or float64. The recurrence runs in this precision.
-        system: (3, 2, n, heads) of the state's dtype, the vectors a, b, c of a diagonal model, or
-            (5, 2, n, heads), the vectors a, b, c, p, q.
+        system: (3 + 2 rank, 2, n, heads) of the state's dtype: the vectors a, b, c of a diagonal
+            model, or a, b, c, p, q, or a, b, c, p_1, q_1, p_2, q_2.
         lengths: (batch,) valid steps of each row, or None for all. Outputs past them are zero and
             the state is the one after the last valid step.
         backend: see `gonzo.core.backend`.
@@ -76,10 +77,10 @@ def _check(u: Tensor, state: Tensor, system: Tensor, lengths: Tensor | None) -> 
             f"ssm_scan: expected state of shape (batch={batch}, 2, n, heads={heads}), "
             f"got {tuple(state.shape)}"
         )
-    if system.ndim != 4 or system.shape[0] not in (3, 5) or system.shape[1:] != state.shape[1:]:
+    if system.ndim != 4 or system.shape[0] not in (3, 5, 7) or system.shape[1:] != state.shape[1:]:
         raise ValueError(
-            f"ssm_scan: expected system of shape (3 or 5, 2, n={state.shape[2]}, heads={heads}), "
-            f"got {tuple(system.shape)}"
+            "ssm_scan: expected system of shape "
+            f"(3, 5 or 7, 2, n={state.shape[2]}, heads={heads}), got {tuple(system.shape)}"
         )
     if state.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"ssm_scan: expected a float32 or float64 state, got {state.dtype}")

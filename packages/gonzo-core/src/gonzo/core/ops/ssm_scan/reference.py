@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -36,38 +38,48 @@ def backward(
         states.append(torch.where(valid, _advance(states[-1], u[:, t], *vectors), states[-1]))
     d_x = _numbers(grad_state)
     d_u = torch.zeros(u.shape, dtype=state.dtype, device=u.device)
-    d_vectors = torch.zeros(5, *a.shape, dtype=a.dtype, device=a.device)
+    d_vectors = torch.zeros(len(system), *a.shape, dtype=a.dtype, device=a.device)
     for t in reversed(range(u.shape[1])):
         valid = _valid(t, lengths, d_x)
         before, after = states[t], states[t + 1]
         d_y = torch.where(valid, 2 * grad_y[:, t, None].to(state.dtype), 0)
         d_new = torch.where(valid, d_x, 0) + d_y * c.conj_physical()
-        mixed = 2 * (q * before).real.sum(1, keepdim=True)
-        d_mixed = 2 * (d_new * p.conj_physical()).real.sum(1, keepdim=True)
+        mixed = [2 * (q_i * before).real.sum(1, keepdim=True) for q_i in q]
+        d_mixed = [2 * (d_new * p_i.conj_physical()).real.sum(1, keepdim=True) for p_i in p]
         d_u[:, t] = (d_new * b.conj_physical()).real.sum(1)
-        parts = (
+        parts = [
             d_new * before.conj_physical(),
             d_new * u[:, t, None],
             d_y * after.conj_physical(),
-            d_new * mixed,
-            d_mixed * before.conj_physical(),
-        )
+        ]
+        earlier = d_new + d_new * a.conj_physical()
+        for mixed_i, d_mixed_i, q_i in zip(mixed, d_mixed, q, strict=True):
+            parts += [d_new * mixed_i, d_mixed_i * before.conj_physical()]
+            earlier = earlier + d_mixed_i * q_i.conj_physical()
         d_vectors += torch.stack([part.sum(0) for part in parts])
-        d_x = torch.where(
-            valid, d_new + d_new * a.conj_physical() + d_mixed * q.conj_physical(), d_x
-        )
-    d_vectors = d_vectors[: len(system)]
+        d_x = torch.where(valid, earlier, d_x)
     return d_u.to(u.dtype), _parts(d_x), _parts(d_vectors)
 
 
-def _advance(x: Tensor, u: Tensor, a: Tensor, b: Tensor, c: Tensor, p: Tensor, q: Tensor) -> Tensor:
-    return x + a * x + p * (2 * (q * x).real.sum(1, keepdim=True)) + b * u[:, None]
+def _advance(
+    x: Tensor,
+    u: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    p: tuple[Tensor, ...],
+    q: tuple[Tensor, ...],
+) -> Tensor:
+    new = x + a * x
+    for p_i, q_i in zip(p, q, strict=True):
+        new = new + p_i * (2 * (q_i * x).real.sum(1, keepdim=True))
+    return new + b * u[:, None]
 
 
-def _vectors(system: Tensor) -> tuple[Tensor, ...]:
-    """a, b, c, p, q, (N, H) each; p and q are zero in a diagonal model."""
-    vectors = _numbers(system).unbind(0)
-    return vectors if len(vectors) == 5 else (*vectors, *[torch.zeros_like(vectors[0])] * 2)
+def _vectors(system: Tensor) -> tuple[Any, ...]:
+    """a, b, c, (N, H) each, and the tuples of all p and of all q, empty in a diagonal model."""
+    a, b, c, *pairs = _numbers(system).unbind(0)
+    return a, b, c, tuple(pairs[::2]), tuple(pairs[1::2])
 
 
 def _numbers(parts: Tensor) -> Tensor:

@@ -1,19 +1,19 @@
 """GPU kernels that keep the state of a few heads in registers while time runs.
 
-    x_t = x_{t-1} + a ∘ x_{t-1} + p · 2 Re⟨q, x_{t-1}⟩ + b u_t        y_t = 2 Re⟨c, x_t⟩
+    x_t = x_{t-1} + a ∘ x_{t-1} + Σ_i p_i · 2 Re⟨q_i, x_{t-1}⟩ + b u_t        y_t = 2 Re⟨c, x_t⟩
 
 A program is a batch row and a tile (n, heads) of the state, in one warp: the sums over n then need
 no shared memory and no barrier. System and state stay in registers; a step reads u and writes y.
 Steps wait for each other, so a long chunk is bound by latency unless batch and heads fill the
 device with warps; training on whole sequences is the convolution's work. (Chunks in time, as in
-`linear_scan`, would multiply dense transitions where the rank-one term is present.)
+`linear_scan`, would multiply dense transitions where the low-rank term is present.)
 
 The backward keeps one state in √time, recomputes those between two of them into scratch memory of
 its own and walks back over it, with the gradient of the system in registers: a sum for each batch
 row, which torch adds.
 
-The tile follows from n and the dtype alone, so a chunk and its single steps add in the same order.
-Nothing is tuned: a decoding step is one launch, and should cost no more than that.
+The tile follows from n, the dtype and the rank alone, so a chunk and its single steps add in the
+same order. Nothing is tuned: a decoding step is one launch, and should cost no more than that.
 """
 
 from __future__ import annotations
@@ -95,12 +95,15 @@ def _tiles(
 ) -> tuple[tuple[int], dict[str, Any]]:
     """The programs, and constants that say what a tile is."""
     batch, _, n, heads = state.shape
+    rank = (len(system) - 3) // 2
+    if rank == 2:
+        states //= 2  # of seven vectors, more would take all registers of a thread
     warp = 32 * states * 4 // state.itemsize
     tall = triton.next_power_of_2(n)
     wide = min(max(1, warp // tall), triton.next_power_of_2(heads))
     constants = {
         "HAS_LENGTHS": lengths is not None,
-        "RANK_ONE": len(system) == 5,
+        "RANK": rank,
         "N": tall,
         "HEADS": wide,
         "num_warps": min(max(1, 2 * tall // warp), 16),
@@ -133,15 +136,19 @@ def _write(p, index, places, re, im, mask, size):
 
 
 @triton.jit
-def _transition(system, places, mask, size, RANK_ONE: tl.constexpr):
-    """a, b, p and q; of a diagonal model the last two are not used."""
+def _transition(system, places, mask, size, RANK: tl.constexpr):
+    """a, b, p_1, q_1, p_2 and q_2; those beyond the rank are not used."""
     a_re, a_im = _read(system, 0, places, mask, size)
     b_re, b_im = _read(system, 1, places, mask, size)
     p_re, p_im, q_re, q_im = a_re, a_im, a_re, a_im
-    if RANK_ONE:
+    p2_re, p2_im, q2_re, q2_im = a_re, a_im, a_re, a_im
+    if RANK >= 1:
         p_re, p_im = _read(system, 3, places, mask, size)
         q_re, q_im = _read(system, 4, places, mask, size)
-    return a_re, a_im, b_re, b_im, p_re, p_im, q_re, q_im
+    if RANK == 2:
+        p2_re, p2_im = _read(system, 5, places, mask, size)
+        q2_re, q2_im = _read(system, 6, places, mask, size)
+    return a_re, a_im, b_re, b_im, p_re, p_im, q_re, q_im, p2_re, p2_im, q2_re, q2_im
 
 
 @triton.jit
@@ -153,15 +160,19 @@ def _valid(lengths, row, time, HAS_LENGTHS: tl.constexpr):
 
 
 @triton.jit
-def _advance(x_re, x_im, u, transition, RANK_ONE: tl.constexpr):
+def _advance(x_re, x_im, u, transition, RANK: tl.constexpr):
     """The next state."""
-    a_re, a_im, b_re, b_im, p_re, p_im, q_re, q_im = transition
+    a_re, a_im, b_re, b_im, p_re, p_im, q_re, q_im, p2_re, p2_im, q2_re, q2_im = transition
     new_re = x_re + (a_re * x_re - a_im * x_im + b_re * u)
     new_im = x_im + (a_re * x_im + a_im * x_re + b_im * u)
-    if RANK_ONE:
+    if RANK >= 1:
         mixed = 2 * tl.sum(q_re * x_re - q_im * x_im, 0, keep_dims=True)
         new_re += p_re * mixed
         new_im += p_im * mixed
+    if RANK == 2:
+        mixed2 = 2 * tl.sum(q2_re * x_re - q2_im * x_im, 0, keep_dims=True)
+        new_re += p2_re * mixed2
+        new_im += p2_im * mixed2
     return new_re, new_im
 
 
@@ -186,7 +197,7 @@ def _output(x_re, x_im, c_re, c_im, y, lanes, exists):
 @triton.jit(do_not_specialize=["heads"])
 def _forward(
     u, state, system, lengths, y, final, time, n, heads,
-    HAS_LENGTHS: tl.constexpr, RANK_ONE: tl.constexpr, N: tl.constexpr, HEADS: tl.constexpr,
+    HAS_LENGTHS: tl.constexpr, RANK: tl.constexpr, N: tl.constexpr, HEADS: tl.constexpr,
 ):  # fmt: skip
     row, lanes, places, mask = _place(n, heads, N, HEADS)
     exists = lanes < heads
@@ -194,7 +205,7 @@ def _forward(
     size = step * n
     u += row * time * step
     y += row * time * step
-    transition = _transition(system, places, mask, size, RANK_ONE)
+    transition = _transition(system, places, mask, size, RANK)
     c_re, c_im = _read(system, 2, places, mask, size)
     x_re, x_im = _read(state, row, places, mask, size)
     valid = _valid(lengths, row, time, HAS_LENGTHS)
@@ -205,11 +216,11 @@ def _forward(
         # The next group is read while this one computes.
         later = _inputs(u, first + _STEPS, time, step, lanes, exists, x_re.dtype)
         for i in tl.static_range(_STEPS):
-            x_re, x_im = _advance(x_re, x_im, now[i], transition, RANK_ONE)
+            x_re, x_im = _advance(x_re, x_im, now[i], transition, RANK)
             _output(x_re, x_im, c_re, c_im, y + (first + i) * step, lanes, exists)
     for t in range(grouped, valid):
         now = tl.load(u + t * step + lanes, exists, other=0).to(x_re.dtype)
-        x_re, x_im = _advance(x_re, x_im, now, transition, RANK_ONE)
+        x_re, x_im = _advance(x_re, x_im, now, transition, RANK)
         _output(x_re, x_im, c_re, c_im, y + t * step, lanes, exists)
     nothing = tl.zeros([1, HEADS], y.dtype.element_ty)
     for t in range(valid, time):
@@ -220,7 +231,7 @@ def _forward(
 @triton.jit
 def _replay(
     x_re, x_im, u, segment, first, steps, last, step, lanes, exists, tile, transition,
-    RECORD: tl.constexpr, RANK_ONE: tl.constexpr, SIZE: tl.constexpr,
+    RECORD: tl.constexpr, RANK: tl.constexpr, SIZE: tl.constexpr,
 ):  # fmt: skip
     """`steps` steps from time `first` on; RECORD keeps the state before each in `segment`."""
     later = tl.load(u + first * step + lanes, exists, other=0)
@@ -229,7 +240,7 @@ def _replay(
         later = tl.load(u + tl.minimum(first + i + 1, last) * step + lanes, exists, other=0)
         if RECORD:
             _write(segment, i, tile, x_re, x_im, tile >= 0, SIZE)
-        x_re, x_im = _advance(x_re, x_im, now, transition, RANK_ONE)
+        x_re, x_im = _advance(x_re, x_im, now, transition, RANK)
     return x_re, x_im
 
 
@@ -237,7 +248,7 @@ def _replay(
 def _backward(
     grad_y, grad_state, u, state, system, lengths, d_u, d_state, d_system, checkpoints, segment,
     time, n, heads, every, width,
-    HAS_LENGTHS: tl.constexpr, RANK_ONE: tl.constexpr, N: tl.constexpr, HEADS: tl.constexpr,
+    HAS_LENGTHS: tl.constexpr, RANK: tl.constexpr, N: tl.constexpr, HEADS: tl.constexpr,
 ):  # fmt: skip
     row, lanes, places, mask = _place(n, heads, N, HEADS)
     exists = lanes < heads
@@ -246,8 +257,8 @@ def _backward(
     u += row * time * step
     grad_y += row * time * step
     d_u += row * time * step
-    transition = _transition(system, places, mask, size, RANK_ONE)
-    a_re, a_im, b_re, b_im, p_re, p_im, q_re, q_im = transition
+    transition = _transition(system, places, mask, size, RANK)
+    a_re, a_im, b_re, b_im, p_re, p_im, q_re, q_im, p2_re, p2_im, q2_re, q2_im = transition
     c_re, c_im = _read(system, 2, places, mask, size)
     x_re, x_im = _read(state, row, places, mask, size)
     valid = _valid(lengths, row, time, HAS_LENGTHS)
@@ -264,12 +275,13 @@ def _backward(
         first = k * every
         x_re, x_im = _replay(
             x_re, x_im, u, segment, first, tl.minimum(every, valid - first), valid - 1,
-            step, lanes, exists, tile, transition, False, RANK_ONE, SIZE,
+            step, lanes, exists, tile, transition, False, RANK, SIZE,
         )  # fmt: skip
     d_re, d_im = _read(grad_state, row, places, mask, size)
     da_re = tl.zeros([N, HEADS], d_re.dtype)
     da_im, db_re, db_im, dc_re, dc_im = da_re, da_re, da_re, da_re, da_re
     dp_re, dp_im, dq_re, dq_im = da_re, da_re, da_re, da_re
+    dp2_re, dp2_im, dq2_re, dq2_im = da_re, da_re, da_re, da_re
     for done in range(segments):
         k = segments - 1 - done
         first = k * every
@@ -278,7 +290,7 @@ def _backward(
         x_re, x_im = _read(checkpoints, k, tile, whole, SIZE)
         after_re, after_im = _replay(
             x_re, x_im, u, segment, first, steps, valid - 1,
-            step, lanes, exists, tile, transition, True, RANK_ONE, SIZE,
+            step, lanes, exists, tile, transition, True, RANK, SIZE,
         )  # fmt: skip
         tl.debug_barrier()
         t = first + steps - 1
@@ -306,7 +318,7 @@ def _backward(
             da_im += d_im * before_re - d_re * before_im
             earlier_re = d_re + (d_re * a_re + d_im * a_im)
             earlier_im = d_im + (d_im * a_re - d_re * a_im)
-            if RANK_ONE:
+            if RANK >= 1:
                 mixed = 2 * tl.sum(q_re * before_re - q_im * before_im, 0, keep_dims=True)
                 d_mixed = 2 * tl.sum(d_re * p_re + d_im * p_im, 0, keep_dims=True)
                 dp_re += d_re * mixed
@@ -315,16 +327,28 @@ def _backward(
                 dq_im -= d_mixed * before_im
                 earlier_re += d_mixed * q_re
                 earlier_im -= d_mixed * q_im
+            if RANK == 2:
+                mixed2 = 2 * tl.sum(q2_re * before_re - q2_im * before_im, 0, keep_dims=True)
+                d_mixed2 = 2 * tl.sum(d_re * p2_re + d_im * p2_im, 0, keep_dims=True)
+                dp2_re += d_re * mixed2
+                dp2_im += d_im * mixed2
+                dq2_re += d_mixed2 * before_re
+                dq2_im -= d_mixed2 * before_im
+                earlier_re += d_mixed2 * q2_re
+                earlier_im -= d_mixed2 * q2_im
             d_re, d_im = earlier_re, earlier_im
             after_re, after_im = before_re, before_im
     nothing = tl.zeros([1, HEADS], d_u.dtype.element_ty)
     for t in range(valid, time):
         tl.store(d_u + t * step + lanes, nothing, exists)
     _write(d_state, row, places, d_re, d_im, mask, size)
-    rank = 5 if RANK_ONE else 3
-    _write(d_system, row * rank, places, da_re, da_im, mask, size)
-    _write(d_system, row * rank + 1, places, db_re, db_im, mask, size)
-    _write(d_system, row * rank + 2, places, dc_re, dc_im, mask, size)
-    if RANK_ONE:
-        _write(d_system, row * rank + 3, places, dp_re, dp_im, mask, size)
-        _write(d_system, row * rank + 4, places, dq_re, dq_im, mask, size)
+    first = row * (3 + 2 * RANK)
+    _write(d_system, first, places, da_re, da_im, mask, size)
+    _write(d_system, first + 1, places, db_re, db_im, mask, size)
+    _write(d_system, first + 2, places, dc_re, dc_im, mask, size)
+    if RANK >= 1:
+        _write(d_system, first + 3, places, dp_re, dp_im, mask, size)
+        _write(d_system, first + 4, places, dq_re, dq_im, mask, size)
+    if RANK == 2:
+        _write(d_system, first + 5, places, dp2_re, dp2_im, mask, size)
+        _write(d_system, first + 6, places, dq2_re, dq2_im, mask, size)
