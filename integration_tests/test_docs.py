@@ -144,6 +144,19 @@ def test_a_deviation_becomes_one_line_of_markdown(tools, tmp_path, monkeypatch):
     assert written[1:] == [r"- `gonzo.new.idea`: P\* is not P\_n, see `a_b`.", "<!-- end -->"]
 
 
+def test_metrics_stand_beside_the_papers(tools):
+    tables, generated = tools
+    text = "<!-- generated: metrics ssm.sequential-mnist ssm.lssl -->\n<!-- end -->\n"
+    written = generated.filled(ROOT / "docs/papers/new.md", text, tables.WRITERS).splitlines()
+    results = ROOT / "packages/gonzo-ssm/results/sequential-mnist.cpu.json"
+    ours = json.loads(results.read_text(encoding="utf-8"))["metrics"]["accuracy"]
+    assert written[1].count("ours, ") == 3  # quick, cpu, paper
+    cells = [cell.strip() for cell in written[3].split("|")]
+    assert cells[1:4] == ["`ssm.sequential-mnist`", "test accuracy", "99.63 %"]
+    assert cells[5:7] == [f"{ours:.2f} %", "not measured"]
+    assert written[4].startswith("| `ssm.lssl` | LSSL's time over S4's | 30 × | ")
+
+
 def test_a_deviation_in_passing_is_refused(tools, tmp_path, monkeypatch):
     tables, _ = tools
     monkeypatch.setattr(tables, "PACKAGES", [planted(tmp_path, "As they do. Deviation: none.")])
@@ -156,6 +169,7 @@ def test_a_deviation_in_passing_is_refused(tools, tmp_path, monkeypatch):
     [
         ("deviations gonzo.ssm.s9", "no docstring of gonzo.ssm.s9"),
         ("sizes S9", "expected one of .*S4, S4D, HiPPO"),
+        ("metrics ssm.s9", "expected one of .*ssm.listops"),
         ("size S4", "expected one of sizes, "),
     ],
 )

@@ -1,6 +1,7 @@
 """The generated blocks that only docs/ has.
 
 - sizes S4: what the recipes of a paper claim, and what each preset leaves out;
+- metrics ssm.listops …: every metric of these recipes, the paper's and ours at each preset;
 - origins S4: which seed, versions and commit the numbers of a paper come from, and when;
 - deviations gonzo.ssm.hippo …: the notes that these modules' docstrings begin with `Deviation:`;
 - every_benchmark: all recorded rows of all packages.
@@ -73,6 +74,28 @@ def sizes(place: Place) -> str:
         )
         text += table(["preset", "what is reduced", "target", "takes about"], rows) + "\n"
     return text.removesuffix("\n") or f"{NOT_MEASURED}\n"
+
+
+def metrics(place: Place) -> str:
+    """Every metric of the recipes that the block names; a column of ours for each preset."""
+    unknown = sorted(set(place.names) - set(registry.names()))
+    if unknown:
+        raise ValueError(
+            f"{place.page}: expected one of {', '.join(registry.names())}, got {unknown}"
+        )
+    chosen = [registry.load(name) for name in place.names]
+    presets = list(dict.fromkeys(preset for one in chosen for preset in one.recipe.presets))
+    rows = []
+    for registered in chosen:
+        found = {preset: recorded(registered, preset) for preset in registered.recipe.presets}
+        for name, metric in registered.recipe.metrics.items():
+            ours = [
+                metric.format(result["metrics"].get(name)) if result else NOT_MEASURED
+                for result in map(found.get, presets)
+            ]
+            rows.append([f"`{registered.name}`", metric.label, metric.format(metric.paper), *ours])
+    head = ["recipe", "what", "the paper's", *(f"ours, {preset}" for preset in presets)]
+    return table(head, rows)
 
 
 def origins(place: Place) -> str:
@@ -179,6 +202,7 @@ def _as_markdown(note: str) -> str:
 
 WRITERS: dict[str, Writer] = {
     "sizes": sizes,
+    "metrics": metrics,
     "origins": origins,
     "deviations": deviations,
     "every_benchmark": every_benchmark,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gonzo.lab.batches import Batches
     from gonzo.lab.data.mnist import Images, mnist
+    from gonzo.lab.data.tinyshakespeare import tinyshakespeare
     from gonzo.lab.errors import LabError
     from gonzo.lab.recipe import Metric, Paper, Preset, Recipe, Target, Verdict
     from gonzo.lab.run import Run
@@ -25,6 +26,7 @@ _HOME = {
     "Target": "recipe",
     "Verdict": "recipe",
     "mnist": "data.mnist",
+    "tinyshakespeare": "data.tinyshakespeare",
 }
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "Target",
     "Verdict",
     "mnist",
+    "tinyshakespeare",
 ]
 
 

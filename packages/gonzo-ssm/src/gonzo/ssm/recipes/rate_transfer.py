@@ -3,8 +3,8 @@
 Claim: S4's parameters describe a system in continuous time, so that a classifier of raw audio,
 trained at the full rate, still works on every second sample once each step Δ is doubled. The paper
 is cited with 98.32 % on Speech Commands at 16 kHz and 96.30 % at 8 kHz. No speech corpus is used
-here: the sounds are synthetic diphthongs (`diphthongs.py` says what they are and are not), far easier
-than speech, and band-limited, so that half the samples lose nothing of them.
+here: the sounds are synthetic diphthongs (`diphthongs.py` says what they are and are not), far
+easier than speech, and band-limited, so that half the samples lose nothing of them.
 
 The control is the same trained model on the same samples with Δ as it was: what a layer without a
 step size would do. A second arm is S4D, whose zero-order hold maps a mode to exp(ΔA) and so keeps

@@ -1,7 +1,8 @@
-"""Training a classifier of sequences, as the recipes share it: AdamW, warm-up and a cosine."""
+"""Training, as the recipes share it: AdamW, warm-up and a cosine; and classifiers of sequences."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -61,19 +62,38 @@ class Examples(NamedTuple):
 def train(
     classifier: nn.Module, split: Examples, training: Training, run: Run, *, seed: int
 ) -> None:
-    """Train in place, in a loop of `run` that survives being killed."""
-    optimizer, schedule = training.optimizer(classifier)
+    """Train a classifier in place."""
     batches = Batches(*split, batch_size=training.batch, seed=seed)
-    classifier.train()
-    for step in run.steps(training.steps, model=classifier, optimizer=optimizer, schedule=schedule):
+
+    def measure(step: int) -> dict[str, Tensor]:
         x, label = batches.at(step)
         logits = classifier(x)
-        loss = F.cross_entropy(logits, label)
+        right = (logits.argmax(-1) == label).float().mean()
+        return {"loss": F.cross_entropy(logits, label), "train_accuracy": right * 100}
+
+    minimise(classifier, training, run, measure)
+
+
+def minimise(
+    model: nn.Module, training: Training, run: Run, measure: Callable[[int], dict[str, Tensor]]
+) -> None:
+    """Train in place, in a loop of `run` that survives being killed.
+
+    Args:
+        model: what is trained.
+        training: how.
+        run: the run.
+        measure: the numbers to log at a step, of which `loss` is minimised.
+    """
+    optimizer, schedule = training.optimizer(model)
+    model.train()
+    for step in run.steps(training.steps, model=model, optimizer=optimizer, schedule=schedule):
+        measured = measure(step)
         optimizer.zero_grad()
-        loss.backward()
+        measured["loss"].backward()
         optimizer.step()
         schedule.step()
-        run.log(step, loss=loss, train_accuracy=(logits.argmax(-1) == label).float().mean() * 100)
+        run.log(step, **measured)
 
 
 @torch.no_grad()
