@@ -35,7 +35,7 @@ def tiny(recipe):
     from gonzo.ssm.recipes import pixels, training
 
     return recipe.Config(
-        task=dataclasses.replace(tasks()["quick"], strokes=2),
+        task=dataclasses.replace(tasks()["quick"], strokes=3),
         data=recipe.Data(train=20, test=12),
         model=pixels.Model(d_model=4, d_state=4, n_layer=2),
         training=training.Training(steps=3, batch=5, warmup=1),
@@ -75,7 +75,7 @@ def test_the_splits(tmp_path, recipe, data):
     torch.testing.assert_close(train.x.mean(), torch.tensor(0.0), atol=1e-5, rtol=0)
     expected = torch.from_numpy(data.draw(config.task, 0, data.TEST_START, 12).pixels).flatten(1)
     assert torch.equal(test.x[..., 0].argmax(1), expected.float().argmax(1))
-    # Half of the training pictures are short, and no test picture is among the training ones.
+    # Half of the training pictures have shorter curves, and no test picture is among all of them.
     assert train.x[:10].sum() < train.x[10:].sum()
     assert not (train.x[:, None] == test.x[None]).flatten(2).all(2).any()
 
