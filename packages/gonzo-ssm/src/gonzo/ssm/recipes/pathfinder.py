@@ -28,6 +28,9 @@ one seed each, judged on 1,000 test pictures, 2 layers of 32 features, batches o
     32×32, the same curves twice as large, decoder 4, 1.2e-2, 2000 steps     96.9 %
     32×32, curves of 2 and 3 strokes, or 6e-3 and less, up to 1200 steps     at chance
 
+`quick` is longer than others of its name, since the plateau alone takes a minute (after 900 steps
+it had 51.6 %, after 1800 58.8 %, after its 2600 90.0 %), and so is no headline.
+
 Longer curves at the size `cpu`, and the arena's difficulty, were not reached in the minutes that a
 CPU has; that row was cut off and judged on training batches. The rows of 16×16 were judged on
 pictures of seed 7, which no preset shows, and what 32×32 was chosen on are test pictures of the
@@ -119,11 +122,11 @@ RECIPE = Recipe(
         "quick": Preset(
             Config(
                 SMALL,
-                Data(train=15_000, test=1000),
-                training=Training(steps=900, batch=16, lr=1.2e-2, warmup=50),
+                Data(train=20_000, test=1000),
+                training=Training(steps=2600, batch=16, lr=1.2e-2, warmup=90),
             ),
-            time="40 s",
-            targets=[Target("s4", ">=", 60)],
+            time="2 min",
+            targets=[Target("s4", ">=", 75)],
             reduced=["pictures of 16×16: 256 steps", "curves of two strokes, no distractors"],
         ),
         "cpu": Preset(
@@ -148,7 +151,6 @@ RECIPE = Recipe(
             reached=Verdict.REPRODUCED,
         ),
     },
-    headline=True,
 )  # fmt: skip
 
 
