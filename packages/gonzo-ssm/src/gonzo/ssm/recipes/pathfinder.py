@@ -105,7 +105,7 @@ class Config:
 
 
 RECIPE = Recipe(
-    claim="S4 follows a dashed curve through a picture that it reads pixel by pixel",
+    claim="S4 sees whether a dashed line joins two discs, reading a picture pixel by pixel",
     paper=Paper(
         "Gu, Goel and Ré, Efficiently Modeling Long Sequences with Structured State Spaces, "
         "ICLR 2022",
