@@ -144,16 +144,16 @@ def test_a_deviation_becomes_one_line_of_markdown(tools, tmp_path, monkeypatch):
     assert written[1:] == [r"- `gonzo.new.idea`: P\* is not P\_n, see `a_b`.", "<!-- end -->"]
 
 
-def test_metrics_stand_beside_the_papers(tools):
+def test_metrics_stand_beside_the_papers(tools, monkeypatch):
     tables, generated = tools
+    run = {"metrics": {"accuracy": 98.8}}  # the wheels know of no checkout that holds results
+    monkeypatch.setattr(tables, "recorded", lambda _, preset: run if preset == "cpu" else None)
     text = "<!-- generated: metrics ssm.sequential-mnist ssm.lssl -->\n<!-- end -->\n"
     written = generated.filled(ROOT / "docs/papers/new.md", text, tables.WRITERS).splitlines()
-    results = ROOT / "packages/gonzo-ssm/results/sequential-mnist.cpu.json"
-    ours = json.loads(results.read_text(encoding="utf-8"))["metrics"]["accuracy"]
     assert written[1].count("ours, ") == 3  # quick, cpu, paper
     cells = [cell.strip() for cell in written[3].split("|")]
     assert cells[1:4] == ["`ssm.sequential-mnist`", "test accuracy", "99.63 %"]
-    assert cells[5:7] == [f"{ours:.2f} %", "not measured"]
+    assert cells[4:7] == ["not measured", "98.80 %", "not measured"]
     assert written[4].startswith("| `ssm.lssl` | LSSL's time over S4's | 30 × | ")
 
 
