@@ -8,11 +8,13 @@ import torch
 from gonzo.core import param_groups
 from gonzo.core.nn import CausalAttention, ResidualStack, SequenceClassifier
 from gonzo.core.testing import LAWS, SequenceCase, assert_close
+from gonzo.efficient_attn import LinearAttention
 from gonzo.ssm import S4, S4D, Bidirectional
 
 
 def mixed_stack():
-    layers = [S4(8, d_state=4), CausalAttention(8, 2), S4D(8, d_state=4)]
+    linear = LinearAttention(8, 2, feature_map="taylor", d_key=3)
+    layers = [S4(8, d_state=4), CausalAttention(8, 2), S4D(8, d_state=4), linear]
     return ResidualStack(layers, feed_forward=16)
 
 

@@ -5,6 +5,7 @@ import torch
 
 from gonzo.core.nn import CausalAttention, LanguageModel, ResidualStack, interleave
 from gonzo.core.testing import assert_close
+from gonzo.efficient_attn import BasedBlock, LinearAttention, ShortConv, SlidingWindowAttention
 from gonzo.ssm import H3, LSSL, S4, S4D, S5, Mega
 
 VOCABULARY, WIDTH = 11, 8
@@ -16,6 +17,11 @@ MAKE = {
     "l": lambda: LSSL(WIDTH, 8),
     "m": lambda: Mega(WIDTH, 4, d_key=4, chunk=4),
     "a": lambda: CausalAttention(WIDTH, n_head=2),
+    "t": lambda: LinearAttention(WIDTH, 2, feature_map="taylor", d_key=4, rotary=True),
+    "g": lambda: LinearAttention(WIDTH, 2, feature_map="hedgehog"),
+    "b": lambda: BasedBlock(WIDTH, 2, feature_map="rebased", d_key=4, window=3),
+    "w": lambda: SlidingWindowAttention(WIDTH, 2, window=4),
+    "c": lambda: ShortConv(WIDTH),
 }
 
 
@@ -28,7 +34,7 @@ def language_model(pattern):
     return model.double()
 
 
-@pytest.mark.parametrize("pattern", ["sss", "hah", "h", "dam", "5ls", "msahd5l"])
+@pytest.mark.parametrize("pattern", ["sss", "hah", "h", "dam", "5ls", "msahd5l", "tcw", "sbg", "hwt"])
 @torch.no_grad()
 def test_generation_is_the_whole_forward_at_every_token(pattern):
     model = language_model(pattern)

@@ -157,7 +157,7 @@ def test_splits_are_disjoint_and_functions_of_the_seed(data):
 
 
 def tiny(recipe, **changes):
-    from gonzo.ssm.recipes.training import Training
+    from gonzo.lab.training import Training
 
     return recipe.Config(
         model=recipe.Model(d_model=8, d_state=16, n_layer=1, n_head=2),
@@ -225,7 +225,7 @@ def test_the_transformer_tells_order(tmp_path, recipe):
 
 
 def test_baselines(recipe, data):
-    from gonzo.ssm.recipes.training import Examples
+    from gonzo.lab.training import Examples
 
     def examples(*pairs):
         x = torch.tensor([[first, 1, 2, 14] for first, _ in pairs], dtype=torch.uint8)

@@ -32,7 +32,8 @@ def tasks():
 
 
 def tiny(recipe):
-    from gonzo.ssm.recipes import pixels, training
+    from gonzo.lab import training
+    from gonzo.ssm.recipes import pixels
 
     return recipe.Config(
         task=dataclasses.replace(tasks()["quick"], strokes=3),

@@ -14,7 +14,8 @@ pytestmark = pytest.mark.recipe
 @pytest.fixture
 def recipes():
     """The recipes import gonzo.lab, which is there with the extra [recipes] alone."""
-    from gonzo.ssm.recipes import hippo_ablation, pixels, sequential_mnist, training
+    from gonzo.lab import training
+    from gonzo.ssm.recipes import hippo_ablation, pixels, sequential_mnist
 
     return {
         "hippo": hippo_ablation,

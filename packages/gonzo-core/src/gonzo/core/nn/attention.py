@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, scaled_dot_product_attention
 
+from gonzo.core.nn.rotary import rotary_frequencies, rotated
+from gonzo.core.nn.sliding_window import sliding_window_attention
 from gonzo.core.sequence import SequenceModule, mask_padding
 
 __all__ = ["AttentionState", "CausalAttention"]
 
-_ROTARY_BASE = 10_000.0
 _RECENT = 128
 
 
@@ -182,21 +183,28 @@ class CausalAttention(SequenceModule):
         if not self.rotary:
             queries, keys, values = heads.unbind(0)
             return queries, keys, values
-        queries, keys = _rotated(heads[:2], places, frequencies).unbind(0)
+        queries, keys = rotated(heads[:2], places, frequencies).unbind(0)
         return queries, keys, heads[2]
 
     def _attend(
         self, queries: Tensor, keys: Tensor, values: Tensor, padding: Tensor | None
     ) -> Tensor:
         """The outputs of a chunk at the end of all keys and values, (batch, time, d_model)."""
-        mask = self._mask(queries.shape[2], keys.shape[2], padding)
+        time, total = queries.shape[2], keys.shape[2]
+        dropout_p = self.dropout if self.training else 0.0
+        if self.window is not None and time > self.window:
+            y = sliding_window_attention(
+                queries, keys, values, self.window, padding=padding, dropout_p=dropout_p
+            )
+            return self.project_out(y.transpose(1, 2).flatten(2))
+        mask = self._mask(time, total, padding)
         y = scaled_dot_product_attention(
             queries,
             keys,
             values,
             attn_mask=mask,
             is_causal=mask is None,
-            dropout_p=self.dropout if self.training else 0.0,
+            dropout_p=dropout_p,
         )
         return self.project_out(y.transpose(1, 2).flatten(2))
 
@@ -243,11 +251,8 @@ class CausalAttention(SequenceModule):
 
     def _frequencies(self, device: torch.device) -> Tensor:
         """The angle by which each pair of features turns from one place to the next."""
-        # Angles reach the length of the sequence: half precision would not tell neighbours apart.
         wide = torch.promote_types(self.project_in.weight.dtype, torch.float32)
-        half = self.d_head // 2 if self.rotary else 0
-        exponent = torch.arange(half, device=device, dtype=wide) / max(1, half)
-        return _ROTARY_BASE**-exponent
+        return rotary_frequencies(self.d_head if self.rotary else 0, device=device, dtype=wide)
 
     def extra_repr(self) -> str:
         """Describe the layer in ``repr``."""
@@ -255,11 +260,3 @@ class CausalAttention(SequenceModule):
             f"{self.d_model}, n_head={self.n_head}, window={self.window}, rotary={self.rotary}, "
             f"dropout={self.dropout}"
         )
-
-
-def _rotated(x: Tensor, places: Tensor, frequencies: Tensor) -> Tensor:
-    """Turn each pair of features of x (2, batch, n_head, time, d_head) by an angle of its place."""
-    angle = places[:, None, :, None] * frequencies  # (B, 1, T, half)
-    cos, sin = angle.cos(), angle.sin()
-    left, right = x.chunk(2, dim=-1)
-    return torch.cat([left * cos - right * sin, left * sin + right * cos], dim=-1).to(x.dtype)

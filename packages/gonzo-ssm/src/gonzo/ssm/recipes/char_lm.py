@@ -50,17 +50,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
-
 from gonzo.core import SequenceModule
 from gonzo.core.nn import CausalAttention, LanguageModel, ResidualStack, interleave
-from gonzo.lab import Batches, Metric, Paper, Preset, Recipe, Run, Target
+from gonzo.lab import Metric, Paper, Preset, Recipe, Run, Target
+from gonzo.lab.characters import Text, bigram_bits, bits_per_character, learn, load
+from gonzo.lab.sizes import count_parameters, equal_width
+from gonzo.lab.training import Training, require
 from gonzo.ssm import H3, S4
 
-from .characters import Text, bigram_bits, bits_per_character, load, windows
 from .generation_speed import draw, tokens_per_second
-from .training import Training, minimise, require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -262,27 +260,8 @@ def build(arm: Arm, model: Model, vocab_size: int) -> LanguageModel:
     hidden = 4 * model.d_model
     if arm != "transformer":
         wanted = count_parameters(_assembled("transformer", model, vocab_size, hidden))
-        one, two = (count_parameters(_assembled(arm, model, vocab_size, n)) for n in (1, 2))
-        hidden = 1 + round((wanted - one) / (two - one))
+        hidden = equal_width(wanted, lambda n: _assembled(arm, model, vocab_size, n))
     return _assembled(arm, model, vocab_size, hidden)
-
-
-def count_parameters(model: LanguageModel) -> int:
-    """Return how many numbers training can change; the tied embedding counts once."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def learn(model: LanguageModel, text: Tensor, training: Training, context: int, run: Run) -> None:
-    """Train in place on stretches of the text that begin anywhere, the same ones in every arm."""
-    length = context + 1
-    places = torch.arange(len(text) - length + 1)
-    batches = Batches(places, batch_size=training.batch, seed=run.seed)
-
-    def measure(step: int) -> dict[str, Tensor]:
-        (starts,) = batches.at(step)
-        return {"loss": model.loss(windows(text, starts, length))}
-
-    minimise(model, training, run, measure)
 
 
 def measure_speed(arm: Arm, speed: Speed, text: Text, run: Run) -> dict[int, float]:

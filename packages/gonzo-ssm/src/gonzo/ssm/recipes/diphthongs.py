@@ -18,7 +18,7 @@ import math
 import torch
 from torch import Tensor
 
-from .training import Examples
+from gonzo.lab.training import Examples
 
 RATE = 16_000
 SAMPLES = 1024

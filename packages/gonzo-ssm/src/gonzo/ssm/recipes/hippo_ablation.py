@@ -38,10 +38,10 @@ import torch
 
 from gonzo.core.nn import SequenceClassifier
 from gonzo.lab import Metric, Paper, Preset, Recipe, Run, Target, Verdict
+from gonzo.lab.training import Training, accuracy, train
 from gonzo.ssm import DPLR, S4Kernel, legs, legs_dplr
 
 from .pixels import Data, Model, build, load
-from .training import Training, accuracy, train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

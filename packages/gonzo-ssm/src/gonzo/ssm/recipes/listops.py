@@ -47,10 +47,10 @@ from gonzo.core import SequenceModule
 from gonzo.core.nn import ResidualStack, SequenceClassifier
 from gonzo.core.sequence import mask_padding, time_mask
 from gonzo.lab import Metric, Paper, Preset, Recipe, Run, Target, Verdict
+from gonzo.lab.training import Examples, Training, accuracy, require, train
 from gonzo.ssm import S4, Bidirectional
 
 from .listops_data import DIGITS, PADDING, TOKENS, Grammar, listops
-from .training import Examples, Training, accuracy, require, train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

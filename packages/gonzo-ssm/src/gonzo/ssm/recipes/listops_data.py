@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .training import Examples, require
+from gonzo.lab.training import Examples, require
 
 NESTING = 0.25
 DIGITS = 10

@@ -39,10 +39,9 @@ from gonzo.core.bench import peak_memory
 from gonzo.core.bench.timing import time_in_turn
 from gonzo.core.complex_pairs import conj, mul
 from gonzo.lab import Metric, Paper, Preset, Recipe, Run, Target
+from gonzo.lab.training import require
 from gonzo.ssm import LSSL, S4, S4Kernel
 from gonzo.ssm.hippo import legs_normal
-
-from .training import require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -48,11 +48,11 @@ from torch import Tensor, nn
 
 from gonzo.core.nn import ResidualStack, SequenceClassifier
 from gonzo.lab import Metric, Paper, Preset, Recipe, Run, Target, Verdict
+from gonzo.lab.training import Examples, Training, accuracy, require, train
 from gonzo.ssm import S4, Bidirectional
 
 from .pathfinder_data import TEST_START, Pathfinder, draw
 from .pixels import Model
-from .training import Examples, Training, accuracy, require, train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .training import require
+from gonzo.lab.training import require
 
 TEST_START = 2**40
 """Index of the first test picture; training pictures count from 0."""

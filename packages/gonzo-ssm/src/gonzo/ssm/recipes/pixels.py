@@ -9,9 +9,8 @@ from torch.nn import functional as F
 
 from gonzo.core.nn import ResidualStack, SequenceClassifier
 from gonzo.lab import Run, mnist
+from gonzo.lab.training import Examples, require
 from gonzo.ssm import S4
-
-from .training import Examples, require
 
 
 @dataclass(frozen=True)

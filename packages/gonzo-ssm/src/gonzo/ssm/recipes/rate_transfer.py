@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING
 
 from gonzo.core.nn import ResidualStack, SequenceClassifier
 from gonzo.lab import Metric, Paper, Preset, Recipe, Run, Target
+from gonzo.lab.training import Examples, Training, accuracy, require, train
 from gonzo.ssm import S4, S4D, set_rate
 
 from .diphthongs import GLIDES, diphthongs
-from .training import Examples, Training, accuracy, require, train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,9 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gonzo.lab import Metric, Paper, Preset, Recipe, Run, Target, Verdict
+from gonzo.lab.training import Training, accuracy, train
 
 from .pixels import Data, Model, build, load
-from .training import Training, accuracy, train
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gonzo.core import param_groups
-from gonzo.lab import Batches, Run
+from gonzo.lab.batches import Batches
+from gonzo.lab.run import Run
 
 
 @dataclass(frozen=True)

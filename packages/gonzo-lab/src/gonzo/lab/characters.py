@@ -1,4 +1,4 @@
-"""Tiny Shakespeare as numbers, and how well a language model predicts it."""
+"""Tiny Shakespeare as numbers, how a language model learns it, and how well it predicts it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from torch.nn import functional as F
 
 from gonzo.core.nn import LanguageModel
 from gonzo.core.nn.linear_cross_entropy import IGNORED
-from gonzo.lab import Run, tinyshakespeare
+from gonzo.lab.batches import Batches
+from gonzo.lab.data.tinyshakespeare import tinyshakespeare
+from gonzo.lab.run import Run
+from gonzo.lab.training import Training, minimise
 
 _READ_AT_ONCE = 8192
 """Characters in a batch that is only judged."""
@@ -41,6 +44,19 @@ def load(judge: Literal["valid", "test"], run: Run) -> Text:
 def windows(text: Tensor, starts: Tensor, length: int) -> Tensor:
     """Return the stretches of `length` characters that begin at `starts`, (n, length)."""
     return text[starts.to(text.device)[:, None] + torch.arange(length, device=text.device)]
+
+
+def learn(model: LanguageModel, text: Tensor, training: Training, context: int, run: Run) -> None:
+    """Train in place on stretches of the text that begin anywhere, the same ones in every arm."""
+    length = context + 1
+    places = torch.arange(len(text) - length + 1)
+    batches = Batches(places, batch_size=training.batch, seed=run.seed)
+
+    def measure(step: int) -> dict[str, Tensor]:
+        (starts,) = batches.at(step)
+        return {"loss": model.loss(windows(text, starts, length))}
+
+    minimise(model, training, run, measure)
 
 
 @torch.no_grad()
