@@ -48,7 +48,8 @@ def test_it_runs_and_repeats(recipe, tmp_path):
         with Run(tmp_path / folder) as run:
             results.append(recipe.main(tiny(recipe), run))
     first, again, another = results
-    assert first == again == another
+    for other in (again, another):
+        assert other == pytest.approx(first, rel=0, abs=0, nan_ok=True)
     assert first.keys() >= recipe.RECIPE.metrics.keys()
     for arm in recipe.ARMS:
         assert 4 < first[arm] < 8, "untrained, it knows little more than the uniform 6.02 bits"

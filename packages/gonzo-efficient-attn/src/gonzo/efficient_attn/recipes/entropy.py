@@ -23,6 +23,10 @@ left to chance; Spearman's correlation counts all alike.
 A query whose ReLU features are all zero has weights of zero and an entropy of zero, which is not
 spikiness; `relu_silent` says how many there are.
 
+What was tried, on the part of the text between the two (`--judge valid`), one seed, at the size
+`quick`: 150 steps of distillation leave Hedgehog at a distance of 0.436 and a correlation of 0.664,
+400 steps at 0.337 and 0.675. Nothing was tried at the size `cpu`, whose targets were set before.
+
 What is reduced: the paper looks at BERT and at models trained on associative recall, and shows
 figures; it gives no numbers for these two properties.
 """
@@ -126,7 +130,7 @@ RECIPE = Recipe(
                 Training(steps=400, batch=16, lr=3e-2, weight_decay=0, warmup=10),
                 context=64,
             ),
-            time="20 s",
+            time="25 s",
             targets=[
                 Target("distance_ratio", "<=", 0.6),
                 Target("monotone_lead", ">", 0),
@@ -139,7 +143,7 @@ RECIPE = Recipe(
         ),
         "cpu": Preset(
             Config(),
-            time="6 min on one core",
+            time="4 min on one core",
             targets=[
                 Target("distance_ratio", "<=", 0.5),
                 Target("hedgehog_monotone", ">=", 0.8),
