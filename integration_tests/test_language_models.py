@@ -34,7 +34,9 @@ def language_model(pattern):
     return model.double()
 
 
-@pytest.mark.parametrize("pattern", ["sss", "hah", "h", "dam", "5ls", "msahd5l", "tcw", "sbg", "hwt"])
+@pytest.mark.parametrize(
+    "pattern", ["sss", "hah", "h", "dam", "5ls", "msahd5l", "tcw", "sbg", "hwt"]
+)
 @torch.no_grad()
 def test_generation_is_the_whole_forward_at_every_token(pattern):
     model = language_model(pattern)

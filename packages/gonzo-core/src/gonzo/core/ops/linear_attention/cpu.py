@@ -42,7 +42,7 @@ class _Block:
         return part.clone(memory_format=torch.contiguous_format).flatten(0, 1)
 
     def values(self, v: Tensor, start: int, stop: int, ones: Tensor) -> Tensor:
-        """w = [v, 1], or v, of some steps; `ones` (block, chunk, columns) is written over."""
+        """Return w = [v, 1], or v, of some steps, in `ones` (block, chunk, columns)."""
         w = ones[:, : stop - start]
         place = v[self.batch, self.heads, start:stop]
         w[..., : v.shape[-1]].view(place.shape).copy_(place)
