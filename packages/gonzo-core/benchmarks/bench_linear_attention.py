@@ -13,19 +13,20 @@ PEER = "scaled_dot_product_attention, d64"
 TESTS = ["tests/test_linear_attention.py"]
 
 
-def tensors(feature_map, heads, time):
+def tensors(feature_map, heads, time, dtype):
     """Queries and keys of ours, those of the peer, values."""
-    ours = [torch.rand(1, heads, time, D_KEY[feature_map]) for _ in range(2)]
-    peers = [torch.randn(1, heads, time, 64) for _ in range(2)]
-    return *ours, *peers, torch.randn(1, heads, time, 64)
+    d_key = D_KEY[feature_map]
+    ours = [torch.rand(1, heads, time, d_key, dtype=dtype) for _ in range(2)]
+    peers = [torch.randn(1, heads, time, 64, dtype=dtype) for _ in range(2)]
+    return *ours, *peers, torch.randn(1, heads, time, 64, dtype=dtype)
 
 
-def learning(feature_map, heads, time):
-    made = [x.requires_grad_() for x in tensors(feature_map, heads, time)]
+def learning(*size):
+    made = [x.requires_grad_() for x in tensors(*size)]
     return *made, torch.randn_like(made[-1])
 
 
-def rows(feature_map, heads=8, time=2048):
+def rows(feature_map, heads=8, time=2048, dtype=torch.float32):
     def ours(q, k, q2, k2, v):
         return linear_attention(q, k, v, feature_map=feature_map)[0]
 
@@ -43,12 +44,13 @@ def rows(feature_map, heads=8, time=2048):
         return torch.autograd.grad(peer(*inputs), (q, k, v), grad)
 
     size = f"{feature_map}, B1 H{heads} L{time} d{D_KEY[feature_map]} D64"
+    made = (feature_map, heads, time, dtype)
     row = functools.partial(TimeRow, peer_name=PEER, tests=TESTS)
     return [
         row(what=f"linear_attention {size} forward", ours=ours, peer=peer,
-            setup=functools.partial(tensors, feature_map, heads, time)),
+            setup=functools.partial(tensors, *made)),
         row(what=f"linear_attention {size} forward+backward", ours=ours_and_back,
-            peer=peer_and_back, setup=functools.partial(learning, feature_map, heads, time)),
+            peer=peer_and_back, setup=functools.partial(learning, *made)),
     ]  # fmt: skip
 
 

@@ -17,8 +17,9 @@ def rows():
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     sizes = script.Sizes(
-        scan=(2, 5, 3), long=((2, 3, 9),), short=(2, 3, 9), taps=(2,), model=(2, 2, 6, 2, 3)
-    )
+        scan=(2, 5, 3), long=((2, 3, 9),), short=(2, 3, 9), taps=(2,), model=(2, 2, 6, 2, 3),
+        attention=(1, 5),
+    )  # fmt: skip
     return lambda device: script.rows(sizes, device)
 
 

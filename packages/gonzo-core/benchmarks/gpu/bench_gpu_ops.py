@@ -16,6 +16,7 @@ from gonzo.core.bench import TimeRow, main, on_device
 from gonzo.core.ops.linear_scan import linear_scan
 
 sys.path.append(str(Path(__file__).parents[1]))
+import bench_linear_attention as attention
 import bench_linear_scan as scans
 import bench_long_conv as convs
 import bench_ssm_ops as models
@@ -31,6 +32,7 @@ class Sizes:
         short: (batch, d, time) of those with few.
         taps: how many.
         model: heads, stored pairs, length, and batch and time of the recurrence.
+        attention: heads of all sequences, and time.
     """
 
     scan: tuple[int, int, int] = (8, 4096, 1024)
@@ -38,6 +40,7 @@ class Sizes:
     short: tuple[int, int, int] = (16, 512, 4096)
     taps: tuple[int, ...] = (4, 16, 64, 128, 256)
     model: tuple[int, int, int, int, int] = (256, 32, 4096, 16, 1024)
+    attention: tuple[int, int] = (128, 8192)
 
 
 def named(row, numbers, dtype=torch.float32):
@@ -125,9 +128,21 @@ def switch_row(size, taps):
     )
 
 
+def attention_rows(heads, time):
+    for dtype in (torch.bfloat16, torch.float32):
+        for feature_map, d_key in attention.D_KEY.items():
+            for row in attention.rows(feature_map, heads, time, dtype):
+                # q, k and v in, y out; back, y and its gradient too, and three gradients out.
+                numbers = heads * time * (2 * d_key + 2 * 64)
+                if "backward" in row.what:
+                    numbers += heads * time * (4 * d_key + 4 * 64)
+                yield named(row, numbers, dtype)
+
+
 def rows(sizes=Sizes(), device="cuda"):
     """All rows, with what they need on `device` and the tests of the kernels."""
     found = [*scan_rows(sizes.scan), *conv_rows(sizes), *models.rows(*sizes.model)]
+    found += attention_rows(*sizes.attention)
     return [
         on_device(
             row,
