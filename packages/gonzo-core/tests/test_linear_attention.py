@@ -320,18 +320,18 @@ def test_the_backward_has_the_backend_of_the_forward(monkeypatch):
     y.sum().backward()
 
 
-@pytest.mark.parametrize("feature_map", MAPS)
+@pytest.mark.parametrize("feature_map", ["elu", "taylor", "softmax_pair"])
 def test_neither_weights_nor_states_nor_features_are_stored(feature_map):
     run = functools.partial(linear_attention, feature_map=feature_map)
     needed = []
-    for time in (8192, 16384):
+    for time in (16_384, 32_768):  # so long that what else a process does is little
         q, k, v = (torch.rand(1, H, time, 16) for _ in range(3))
         grads = v, torch.zeros(1, H, n_feature(feature_map, 16), 17)
         call = functools.partial(torch.autograd.functional.vjp, run, (q, k, v), grads)
         needed.append(peak_memory(call))
-    per_step = (needed[1] - needed[0]) / (8192 * H * 16 * 4)
+    per_step = (needed[1] - needed[0]) / (16_384 * H * 16 * 4)
     # In sizes of q: outputs and gradients, 4 and some. Beyond that, the features of q and k would
-    # be 2, 19, 17 and 4, states of every step 272 and more, and the weights 1024.
+    # be 2, 19 and 4, states of every step 272 and more, and the weights 2048.
     assert per_step <= 5.9, per_step
 
 
