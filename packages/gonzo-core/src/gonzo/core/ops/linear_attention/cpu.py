@@ -157,7 +157,7 @@ def backward(
         mask = block.mask(valid, start, stop)
         if not normalize:
             return _masked(grad, mask)
-        # As `sums_gradient` in `normalizer`, into one place.
+        # As the reference does, into one place.
         divided_by = block.chunk(divisor.unsqueeze(-1), start, stop, dtype)
         g = grad.new_empty(*grad.shape[:2], grad.shape[2] + 1)
         values = torch.div(grad, divided_by, out=g[..., :-1])

@@ -5,16 +5,17 @@ With w = [v, 1] (or v, not normalized) and G the gradient of the sums n = A w + 
     A = φ(q) φ(k)ᵀ,  s ≤ t          dφ(q) = (G wᵀ) φ(k) + G Sᵀ      dw = Aᵀ G + φ(k) R
     S' = S + φ(k)ᵀ w                dφ(k) = (G wᵀ)ᵀ φ(q) + w Rᵀ     dS = R + φ(q)ᵀ G
 
-where R is the gradient of the state S' and G wᵀ is masked as A is.
+where R is the gradient of the state S' and G wᵀ is masked as A is. The column of ones makes the
+sum d of the weights: y = n / (d + ε), so dn = dy / (d + ε) and dd = -(dy · y) / (d + ε).
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from .features import features, features_backward
-from .normalizer import normalized, sums_gradient, with_ones
 
 
 def forward(
@@ -33,7 +34,7 @@ def forward(
     fq, fk, w = _prepared(q, k, v, state, lengths, feature_map, scale, normalize)
     final = state + fk.mT @ w
     sums = _weights(fq, fk, causal) @ w + fq @ state
-    y, divisor = normalized(sums, normalize, eps)
+    y, divisor = _normalized(sums, normalize, eps)
     if lengths is not None:
         y = y * _valid(lengths, y)
     return y.to(v.dtype), divisor, final
@@ -56,7 +57,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v and state."""
     fq, fk, w = _prepared(q, k, v, state, lengths, feature_map, scale, normalize)
-    g = sums_gradient(grad_y.to(state.dtype), y.to(state.dtype), divisor, normalize)
+    g = _sums_gradient(grad_y.to(state.dtype), y.to(state.dtype), divisor, normalize)
     if lengths is not None:
         g = g * _valid(lengths, g)
     a, da = _weights(fq, fk, causal), g @ w.mT
@@ -87,7 +88,7 @@ def _prepared(
     fq, fk = (features(x.to(state.dtype), feature_map, scale) for x in (q, k))
     if lengths is not None:
         fk = fk * _valid(lengths, fk)
-    return fq, fk, with_ones(v.to(state.dtype), normalize)
+    return fq, fk, _with_ones(v.to(state.dtype), normalize)
 
 
 def _weights(fq: Tensor, fk: Tensor, causal: bool) -> Tensor:
@@ -99,3 +100,24 @@ def _valid(lengths: Tensor, x: Tensor) -> Tensor:
     """Which steps of x (batch, n_head, time, …) count, (batch, 1, time, 1)."""
     step = torch.arange(x.shape[2], device=x.device)
     return (step < lengths[:, None])[:, None, :, None].to(x.dtype)
+
+
+def _with_ones(v: Tensor, normalize: bool) -> Tensor:
+    """Return v with a column of ones behind it where the sum of weights is wanted."""
+    return pad(v, (0, 1), value=1.0) if normalize else v
+
+
+def _normalized(sums: Tensor, normalize: bool, eps: float) -> tuple[Tensor, Tensor]:
+    """Return y and its divisors (…, time), which are empty where nothing is divided."""
+    if not normalize:
+        return sums, sums.new_empty(0)
+    divisor = sums[..., -1:] + eps
+    return sums[..., :-1] / divisor, divisor.squeeze(-1)
+
+
+def _sums_gradient(grad_y: Tensor, y: Tensor, divisor: Tensor, normalize: bool) -> Tensor:
+    """Return the gradient of the sums, with that of the weights' sum as its last column."""
+    if not normalize:
+        return grad_y
+    last = -(grad_y * y).sum(-1, keepdim=True)
+    return torch.cat([grad_y, last], -1) / divisor.unsqueeze(-1)
