@@ -99,23 +99,26 @@ def _ssm_scan(device: str) -> None:
 def _linear_attention(device: str) -> None:
     from gonzo.core.ops.linear_attention import n_feature, triton
 
-    # States walked and carried; the three kinds of matrix product; padded, and not causal.
-    for batch, heads, time, d, columns, dtype, feature_map, padded, causal in (
-        (8, 16, 8192, 16, 64, torch.bfloat16, "taylor", False, True),
-        (1, 8, 8192, 16, 64, torch.float16, "quadratic", True, True),
-        (8, 12, 1024, 64, 64, torch.float32, "identity", False, False),
+    # States walked and carried; the three kinds of matrix product; packed, and not causal.
+    for batch, heads, time, d, columns, dtype, feature_map, packed, causal in (
+        (8, 16, 8192, 16, 64, torch.bfloat16, "taylor", 0, True),
+        (1, 8, 8192, 16, 64, torch.float16, "quadratic", 1, True),
+        (8, 12, 1024, 64, 64, torch.float32, "identity", 0, False),
     ):
         shape = (batch, time, heads)  # a layer hands in a transposed projection
         q = torch.empty(*shape, d, dtype=dtype, device=device).transpose(1, 2)
         v = torch.empty(*shape, columns, dtype=dtype, device=device).transpose(1, 2)
         wide = torch.promote_types(dtype, torch.float32)
-        size = (batch, heads, n_feature(feature_map, d), columns + 1)
+        size = (packed or batch, heads, n_feature(feature_map, d), columns + 1)
         state = torch.empty(size, dtype=wide, device=device)
         divisor = torch.empty(batch, heads, time, dtype=wide, device=device)
         options = (feature_map, d**-0.5, causal, True)
-        lengths = torch.empty(batch, dtype=torch.int64, device=device) if padded else None
-        triton.forward(q, q, v, state, lengths, *options, 1e-6)
-        triton.backward(v, state, q, q, v, state, v, divisor, lengths, *options)
+        forward, backward, spans = triton.forward, triton.backward, None
+        if packed:
+            forward, backward = triton.forward_packed, triton.backward_packed
+            spans = torch.empty(packed + 1, dtype=torch.int32, device=device)
+        forward(q, q, v, state, spans, *options, 1e-6)
+        backward(v, state, q, q, v, state, v, divisor, spans, *options)
 
 
 CASES: dict[str, Callable[[str], None]] = {

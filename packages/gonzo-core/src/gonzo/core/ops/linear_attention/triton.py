@@ -187,6 +187,13 @@ class _Attention:
         """Segments of time."""
         return triton.cdiv(self.time, _SEGMENT)
 
+    @property
+    def slots(self) -> int:
+        """States before segments, of all sequences; see `first_slot`."""
+        if self.constants["SPANS"] == "packed":
+            return self.segments + self.sequences
+        return self.segments * self.sequences
+
     def states(
         self, z: Tensor, w: Tensor, initial: Tensor, divisor: Tensor | None = None,
         delta: Tensor | None = None, final: bool = True, REVERSE: bool = False,
@@ -200,9 +207,9 @@ class _Attention:
         last = torch.empty_like(initial)
         states = initial
         if keep or not walk:
-            states = initial.new_empty(*initial.shape[:2], self.segments, *initial.shape[2:])
+            states = initial.new_empty(self.slots, *initial.shape[1:])
         constants = {k: v for k, v in self.constants.items() if k != "RAW"}
-        constants |= _options(z.dtype, 3 if REVERSE else 2, 1)
+        constants |= _options(z.dtype, 4 if REVERSE else 2, 1)
         given = (z if t is None else t for t in (divisor, delta, self.spans))
         launch(
             sum_states,
@@ -218,9 +225,16 @@ class _Attention:
         )
         if not walk:
             size = initial.shape[2] * initial.shape[3]
-            grid = (triton.cdiv(initial.numel(), 256),)
-            numbers = (initial.numel(), size, self.segments)
-            launch(carry, grid, states, initial, last, *numbers, REVERSE=REVERSE, SIZE=256)
+            spans = initial if self.spans is None else self.spans
+            launch(
+                carry,
+                (self.sequences * self.heads, triton.cdiv(size, 256)),
+                *(states, spans, initial, last, size, self.heads, self.time, self.segments),
+                SEGMENT=_SEGMENT,
+                SPANS=self.constants["SPANS"],
+                REVERSE=REVERSE,
+                SIZE=256,
+            )
         return (states if self.causal else last), last
 
     def read(
@@ -234,7 +248,7 @@ class _Attention:
             read,
             (self.blocks * self.chunks,),
             *(x, z, w, *given, states, out, out_last),
-            *self._sizes(1 if states.ndim == 4 else self.segments),
+            *self._sizes(self.segments if self.causal else 1),
             *_strides(x, z, w),
             EPS=EPS,
             CAUSAL=self.causal,
@@ -255,7 +269,7 @@ class _Attention:
             differentiate,
             (tiles * self.chunks,),
             *(x, z, w, own, divisor, delta, x if self.spans is None else self.spans, states, dx),
-            *self._sizes(1 if states.ndim == 4 else self.segments),
+            *self._sizes(self.segments if self.causal else 1),
             *_strides(x, z, w, own),
             CAUSAL=self.causal,
             REVERSE=REVERSE,

@@ -15,6 +15,7 @@ import triton.language as tl
 from .triton_tiles import (
     dot,
     first_column,
+    first_slot,
     load_firsts,
     load_tile,
     load_tiles,
@@ -74,6 +75,8 @@ def differentiate(
     row = (program // chunks).to(tl.int64)
     n, head = row // heads, row % heads
     begin, length, valid = span(spans, n, time, SPANS)
+    if first >= length:
+        return  # a chunk that this packed sequence does not have
     batch = n * 0 if SPANS == "packed" else n
     line = (batch * heads + head) * time + begin
     one = tl.full([], 1, tl.int64)
@@ -84,9 +87,11 @@ def differentiate(
     t = first + tl.arange(0, CHUNK)
     live = t < valid
     cut = first // SEGMENT
-    state = states + (row * kept_states + tl.minimum(cut, kept_states - 1)) * state_size(
-        d, columns, MAP, NORMALIZE
-    )
+    slot = n
+    if kept_states > 1:
+        slot, _ = first_slot(n, begin, length, kept_states, SEGMENT, SPANS)
+        slot += cut
+    state = states + (slot * heads + head) * state_size(d, columns, MAP, NORMALIZE)
     g = ()
     for b in tl.static_range(BLOCKS):
         values, g_last = load_values(

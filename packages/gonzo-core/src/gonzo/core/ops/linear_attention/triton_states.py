@@ -14,6 +14,7 @@ import triton.language as tl
 from .triton_tiles import (
     dot,
     first_column,
+    first_slot,
     load_firsts,
     load_steps,
     load_tile,
@@ -59,7 +60,10 @@ def sum_states(
     walk = program // blocks // tiles % walks
     row = (program // blocks // tiles // walks).to(tl.int64)
     n, head = row // heads, row % heads
-    begin, _, valid = span(spans, n, time, SPANS)
+    begin, length, valid = span(spans, n, time, SPANS)
+    slot, count = first_slot(n, begin, length, segments, SEGMENT, SPANS)
+    if walk >= (count + 1 if WALK else count):
+        return  # a segment that this packed sequence does not have
     batch = n * 0 if SPANS == "packed" else n
     line = (batch * heads + head) * time + begin
     one = tl.full([], 1, tl.int64)
@@ -77,17 +81,17 @@ def sum_states(
             lane = tl.arange(0, 16)[None, :]
             last = tl.load(at + columns + lane, exists[:, None] & (lane == 0), other=0)
             last /= factor[:, None]
-    for index in range(segments + 1 if WALK else 1):
+    for index in range(count + 1 if WALK else 1):
         cut = index if WALK else walk
         if REVERSE and WALK:
-            cut = segments - 1 - index
+            cut = count - 1 - index
         if WALK:
             target = final + row * size
-            if index < segments:
-                target = states + (row * segments + cut) * size
-            if KEEP or index == segments:
+            if index < count:
+                target = states + ((slot + cut) * heads + head) * size
+            if KEEP or index == count:
                 # Found anew each time, places take no registers in between.
-                same = tile + index // (segments + 1)
+                same = tile + index // (count + 1)
                 f, _, kept, stored, _ = place(same, d, MAP, SCALE, ROWS, DP, wide)
                 _store(target, values, last, f, kept, stored, block, column, columns, NORMALIZE)
         from_step = tl.maximum(cut * SEGMENT, 0)
@@ -110,23 +114,29 @@ def sum_states(
                 last = dot(phi, first_column(w_last, OPERAND), last, PRECISION)
     if not WALK:
         f, _, kept, stored, _ = place(tile, d, MAP, SCALE, ROWS, DP, wide)
-        target = states + (row * segments + walk) * size
+        target = states + ((slot + walk) * heads + head) * size
         _store(target, values, last, f, kept, stored, block, column, columns, NORMALIZE)
 
 
 @triton.jit
-def carry(sums, initial, final, numbers, size, segments, REVERSE: tl.constexpr, SIZE: tl.constexpr):
+def carry(
+    sums, spans, initial, final, size, heads, time, segments,
+    SEGMENT: tl.constexpr, SPANS: tl.constexpr, REVERSE: tl.constexpr, SIZE: tl.constexpr,
+):  # fmt: skip
     """Turn the sums of segments into the states before them (after them, in REVERSE)."""
-    i = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
-    mask = i < numbers
-    at = sums + i // size * size * segments + i % size
-    total = tl.load(initial + i, mask, other=0)
-    for index in range(segments):
-        step = index
+    n, head = tl.program_id(0).to(tl.int64) // heads, tl.program_id(0) % heads
+    begin, length, _ = span(spans, n, time, SPANS)
+    slot, count = first_slot(n, begin, length, segments, SEGMENT, SPANS)
+    i = tl.program_id(1) * SIZE + tl.arange(0, SIZE)
+    mask = i < size
+    row = (n * heads + head) * size
+    total = tl.load(initial + row + i, mask, other=0)
+    for index in range(count):
+        cut = index
         if REVERSE:
-            step = segments - 1 - index
-        here = at + step * size
+            cut = count - 1 - index
+        here = sums + ((slot + cut) * heads + head) * size + i
         part = tl.load(here, mask, other=0)
         tl.store(here, total, mask)
         total += part
-    tl.store(final + i, total, mask)
+    tl.store(final + row + i, total, mask)

@@ -43,6 +43,18 @@ def span(spans, n, time, SPANS: tl.constexpr):
 
 
 @triton.jit
+def first_slot(n, begin, length, segments, SEGMENT: tl.constexpr, SPANS: tl.constexpr):
+    """Where in memory the states of sequence n begin, one after another, and how many they are.
+
+    Packed sequences together have no more than all of time, and one each: none of their slots meet.
+    """
+    slot, count = n * segments, segments
+    if SPANS == "packed":
+        slot, count = begin // SEGMENT + n, tl.cdiv(length, SEGMENT)
+    return slot, count
+
+
+@triton.jit
 def load(at, mask, wide: tl.constexpr, dtype: tl.constexpr):
     """Numbers in `dtype`. They pass through `wide`: the interpreter cannot convert bfloat16."""
     return tl.load(at, mask, other=0).to(wide).to(dtype)

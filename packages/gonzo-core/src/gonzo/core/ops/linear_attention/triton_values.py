@@ -14,6 +14,7 @@ import triton.language as tl
 
 from .triton_tiles import (
     dot,
+    first_slot,
     load_firsts,
     load_tiles,
     load_values,
@@ -66,6 +67,8 @@ def read(
     row = (program // blocks // chunks).to(tl.int64)
     n, head = row // heads, row % heads
     begin, length, valid = span(spans, n, time, SPANS)
+    if first >= length:
+        return  # a chunk that this packed sequence does not have
     batch = n * 0 if SPANS == "packed" else n
     line = (batch * heads + head) * time + begin
     one = tl.full([], 1, tl.int64)
@@ -76,9 +79,11 @@ def read(
     t = first + tl.arange(0, CHUNK)
     live = t < valid
     cut = first // SEGMENT
-    state = states + (row * kept_states + tl.minimum(cut, kept_states - 1)) * state_size(
-        d, columns, MAP, NORMALIZE
-    )
+    slot = n
+    if kept_states > 1:
+        slot, _ = first_slot(n, begin, length, kept_states, SEGMENT, SPANS)
+        slot += cut
+    state = states + (slot * heads + head) * state_size(d, columns, MAP, NORMALIZE)
 
     value = tl.zeros([CHUNK, COLUMNS], wide)
     last = tl.zeros([CHUNK, 16], wide)
