@@ -154,6 +154,14 @@ def test_predict_prints_a_table(run):
 
 
 @pytest.mark.usefixtures("quarter")
+def test_predict_says_what_no_model_can_know(run):
+    said = run("predict", "--hex", "0f05", "4801d8")
+    assert len(said.out.splitlines()) == 3
+    assert said.err.startswith("0f05: system; such blocks are never measured")
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("quarter")
 def test_predict_prints_json(run, tmp_path):
     table = write(tmp_path / "blocks.csv", {"hex": ["90", "06", "480fafd8"]})
     said = run("predict", table, "--json")
@@ -342,6 +350,17 @@ def test_measure_writes_what_it_was_given_and_what_it_found(run, tmp_path, measu
     assert not measuring[0][3].exists()
     assert "ok" in said.out
     assert "5 blocks in" in said.out
+
+
+def test_measure_without_a_table_takes_the_blocks_of_the_package(run, tmp_path, measuring):
+    from gonzo.ithemal.samples import sample_blocks
+
+    out = tmp_path / "measured.csv"
+    run("measure", "--limit", 20, "--out", out)
+    expected = sample_blocks(20)
+    assert [row["hex"] for row in read(out)] == [sample.block.hex for sample in expected]
+    assert [row["application"] for row in read(out)] == [one.application for one in expected]
+    assert measuring[0][0] == 20
 
 
 def test_measure_of_nothing_measurable(run, tmp_path, measuring):

@@ -83,7 +83,7 @@ def command(options: Options) -> int:
     shares = [(name, str(n), f"{n / len(rows):.1%}") for name, n in statuses.most_common()]
     print_table(("status", "blocks", "share"), shares)
     print(
-        f"{len(rows)} blocks in {options.out}, measured in {seconds:.0f} s "
+        f"{len(rows)} blocks in {options.out}, measured in {seconds:.1f} s "
         f"({len(unique) * options.passes / max(seconds, 1e-9):.0f} block passes a second) "
         f"on {cpu_model()}"
     )

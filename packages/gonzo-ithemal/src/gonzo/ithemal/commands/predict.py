@@ -42,6 +42,8 @@ class Options:
 
 def command(options: Options) -> int:
     """Print the cycles of every block, with their 90 % interval."""
+    from gonzo.ithemal.admit import refusal
+
     found = gather(options.sources, options.hex, options.asm, options.syntax)
     predictor = load(options.model)
     with remarks_instead_of_warnings():
@@ -61,6 +63,9 @@ def command(options: Options) -> int:
                 for (name, block), cycles, low, high in values
             ],
         )
+    for name, block in found.blocks:
+        if reason := refusal(block.instructions):
+            remark(f"{name}: {reason}; such blocks are never measured, so the number is a guess")
     for sentence in found.skipped:
         remark(f"left out: {sentence}")
     return 0

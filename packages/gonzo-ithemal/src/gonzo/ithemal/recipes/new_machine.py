@@ -18,9 +18,8 @@ For each number of blocks of the new processor three networks of one shape are j
 
 `linear bag` is the baseline of the other recipe, trained from scratch.
 
-What was chosen on the validation blocks of the largest draw, none of which is judged: the learning
-rate and the steps of fine-tuning. What is reduced: the paper trains each machine from scratch; this
-is GRANITE's question of several machines, asked with few blocks.
+No setting was chosen on these blocks. What is reduced: the paper trains on many blocks of each
+machine; this is its question of several machines, asked with few.
 """
 
 from __future__ import annotations
