@@ -130,7 +130,8 @@ def test_new_machine_tunes_a_model_and_goes_on(tmp_path):
     assert results[0] == results[1] == results[2]
     for arm in ("tuned", "scratch", "bag", "scaled"):
         assert results[0][f"{arm}_40"] > 0
-        assert results[0][f"{arm}_80_spread"] >= 0
+        draws = [results[0][f"{arm}_80_draw{draw}"] for draw in range(2)]
+        assert results[0][f"{arm}_80"] == pytest.approx(sum(draws) / 2)
     assert results[0]["ratio_40"] == results[0]["tuned_40"] / results[0]["scratch_40"]
 
 

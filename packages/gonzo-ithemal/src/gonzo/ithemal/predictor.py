@@ -10,7 +10,6 @@ import os
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -34,7 +33,6 @@ MODELS = (GraphThroughput, Ithemal, LinearBag)
 """Loading looks a class up among those that are imported, so these are."""
 
 _FILE = "predictor.json"
-_PART = 2048  # blocks that are encoded at a time
 _LEAST = 0.01  # cycles: no block repeats a hundred times in a cycle
 
 
@@ -94,18 +92,7 @@ class Predictor:
             ValueError: the model was not trained on that machine.
         """
         machine = self._machine(3) if machine is None else machine
-        # Encoding is Python, the network is not: the next part is encoded while one is predicted.
-        with ThreadPoolExecutor(1) as network:
-            parts = [
-                network.submit(
-                    self.predict_encoded,
-                    encode(blocks[start : start + _PART], self.vocabulary),
-                    machine=machine,
-                )
-                for start in range(0, max(1, len(blocks)), _PART)
-            ]
-        columns = zip(*(part.result() for part in parts), strict=True)
-        return Prediction(*(np.concatenate(column) for column in columns))
+        return self.predict_encoded(encode(blocks, self.vocabulary), machine=machine)
 
     def predict_encoded(self, encoded: EncodedBlocks, *, machine: str | None = None) -> Prediction:
         """Predict blocks that `encode` has taken through this predictor's vocabulary already."""

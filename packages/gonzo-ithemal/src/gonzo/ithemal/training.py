@@ -99,7 +99,7 @@ def estimate(
     *,
     rows: Sequence[int] | NDArray[np.int64] | None = None,
     machine: str | None = None,
-    nodes: int = 8192,
+    nodes: int = 4096,
 ) -> Estimate:
     """Predict many blocks, batched by length.
 

@@ -108,8 +108,11 @@ def load(folder: Path | None) -> Predictor:
         FileNotFoundError: it is not there; the message says how to make one.
         ValueError: the folder is no model.
     """
+    import torch
+
     from gonzo.ithemal.predictor import Predictor
 
+    torch.set_num_threads(1)  # blocks are small: a second thread waits more than it works
     if folder is not None:
         return Predictor.from_pretrained(folder)
     try:

@@ -141,7 +141,7 @@ RECIPE = Recipe(
         ),
         "cpu": Preset(
             Config(),
-            time="30 min",
+            time="15 min on one core",
             targets=[
                 Target("mape", "<=", 9.5),
                 Target("median", "<=", 3),
