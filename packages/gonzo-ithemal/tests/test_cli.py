@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 import os
 import shutil
@@ -32,6 +33,7 @@ class Quarter:
 
     machines = ("here",)
     model = SimpleNamespace()
+    card = {}  # noqa: RUF012
 
     def predict(self, blocks, *, machine=None):
         if machine not in (None, *self.machines):
@@ -41,9 +43,10 @@ class Quarter:
 
 
 @pytest.fixture
-def quarter(monkeypatch):
+def quarter(monkeypatch, tmp_path):
     monkeypatch.setattr(predictor.Predictor, "shipped", Quarter)
     monkeypatch.setattr(predictor.Predictor, "from_pretrained", lambda _: Quarter())
+    monkeypatch.setattr(predictor, "SHIPPED", tmp_path / "none")
 
 
 @pytest.fixture
@@ -509,3 +512,54 @@ def test_an_interrupted_measurement_goes_on(tmp_path):
     assert not out.exists()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=100)
     assert [row["hex"] for row in read(out)] == codes
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x.csv.xz", "."])
+def test_measure_looks_at_where_to_write_before_it_measures(run, tmp_path, measuring, name):
+    run("measure", "--limit", 5, "--out", tmp_path / name, code=2)
+    assert measuring == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["measure", "--limit", "-3", "--out", "x.csv"], "expected --limit of at least 0, got -3"),
+        (["train", "x.csv", "--out", "x", "--threads", "100000"], "expected --threads of 1 to"),
+        (["train", "x.csv", "--out", "x", "--seed", "-1"], "--steps and --seed of at least 0"),
+    ],
+)
+def test_numbers_out_of_range(run, arguments, said):
+    assert said in one_line(run(*arguments, code=2).err)
+
+
+def test_train_names_a_checkpoint_that_is_none(run, tmp_path, measured):
+    out = tmp_path / "model"
+    out.mkdir()
+    (out / "training.pt").write_bytes(b"garbage")
+    said = run("train", measured, "--out", out, "--steps", 2, code=2).err
+    assert "training.pt is damaged, or no checkpoint of this command; delete it" in said
+
+
+@pytest.mark.usefixtures("quarter")
+@pytest.mark.parametrize("text", ["48 01 d8\n", r"\x48\x01\xd8", "0x4801d8\n"])
+def test_predict_reads_digits_however_they_are_written(run, monkeypatch, text):
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(text.encode())))
+    assert json.loads(run("predict", "-", "--json").out)[0]["hex"] == "4801d8"
+
+
+@pytest.mark.usefixtures("quarter")
+def test_predict_names_what_is_empty_or_no_text(run, monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"\n")))
+    assert "expected blocks in standard input; it is empty" in run("predict", "-", code=2).err
+    file = tmp_path / "odd.s"
+    file.write_bytes(b"\xd0\xff\xfe")
+    assert f"expected {file} to be" in run("predict", "--asm", file, code=2).err
+
+
+def test_predict_warns_of_blocks_longer_than_those_it_learnt(run, monkeypatch):
+    quarter = Quarter()
+    quarter.card = {"instructions_of_99_percent": 3}
+    monkeypatch.setattr(predict_command, "load", lambda _: quarter)
+    said = run("predict", "--hex", "90" * 3, "90" * 4).err
+    assert said.count("\n") == 1
+    assert "4 instructions, and 99 % of the blocks that the model learnt have at most 3" in said

@@ -91,6 +91,15 @@ def test_bad_input():
         learn(blocks, cycles, ["a"] * 250, model="Tree")
 
 
+def test_a_model_has_seen_what_its_start_has_seen(tmp_path):
+    blocks, _ = made(30)
+    for name in ("start", "new"):
+        (tmp_path / name).mkdir()
+    remember(tmp_path / "start", blocks[:10])
+    remember(tmp_path / "new", blocks[5:20], also=tmp_path / "start")
+    assert seen(tmp_path / "new", blocks).tolist() == [True] * 20 + [False] * 10
+
+
 def test_blocks_are_remembered(tmp_path, learnt):
     blocks = learnt[0]
     assert not seen(tmp_path, blocks).any()
@@ -112,3 +121,31 @@ def test_a_saved_predictor_predicts_the_same(tmp_path, learnt):
         strict=True,
     ):
         np.testing.assert_array_equal(one, other)
+
+
+def test_blocks_that_the_start_has_seen_are_no_test():
+    blocks, cycles = made(600)
+    start = learn(blocks[:300], cycles[:300], ["here"] * 300, model="LinearBag", config=CONFIG)
+    start = start.predictor
+    seen_before = np.arange(len(blocks)) < 300
+    learnt = learn(
+        blocks,
+        cycles,
+        ["here"] * len(blocks),
+        start=start,
+        known=seen_before,
+        config=TrainConfig(steps=1, batch=16),
+    )
+    kept = np.setdiff1d(np.arange(len(blocks)), learnt.used)
+    assert len(kept)
+    assert not seen_before[kept].any()
+    assert seen_before[learnt.used].sum() == 300
+    assert learnt.predictor.card["instructions_of_99_percent"] >= 1
+    with pytest.raises(ValueError, match=r"trained on all but 100 of these .* at least 200 others"):
+        learn(
+            blocks,
+            cycles,
+            ["here"] * len(blocks),
+            start=start,
+            known=np.arange(len(blocks)) >= 100,
+        )

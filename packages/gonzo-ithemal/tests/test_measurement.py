@@ -109,6 +109,26 @@ def test_another_machines_journal_is_refused(tmp_path):
 
 
 @pytest.mark.measures
+@pytest.mark.parametrize("note", ["a precious note", "a precious note\n"])
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path, note):
+    journal = tmp_path / "passes.csv"
+    journal.write_text(note)
+    with pytest.raises(ValueError, match="or is no journal of passes: it begins with 'a precious"):
+        measure([ADD], journal=journal)
+    assert journal.read_text() == note
+
+
+@pytest.mark.measures
+def test_a_journal_that_was_cut_in_its_head_is_begun_again(tmp_path):
+    journal = tmp_path / "passes.csv"
+    measure([ADD], journal=journal)
+    whole = journal.read_text()
+    journal.write_text(whole[:20])
+    measure([ADD], journal=journal)
+    assert journal.read_text().splitlines()[:2] == whole.splitlines()[:2]
+
+
+@pytest.mark.measures
 def test_workers_and_repeated_blocks_give_one_answer_each():
     seen = []
     results = measure([IMUL, ADD, IMUL], workers=2, progress=lambda *now: seen.append(now))
@@ -206,6 +226,18 @@ class TestBuilding:
         assert build() == program
         assert program.stat().st_mtime_ns == made
         assert [path.name for path in program.parent.iterdir()] == [program.name]
+
+    def test_a_relative_cache_folder(self, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+        assert harness_module.counter(build()) in ("rdtsc", "rdpmc")
+
+    def test_a_compiler_that_hangs(self, monkeypatch, tmp_path):
+        compiler = tmp_path / "cc"
+        compiler.write_text("#!/bin/sh\nexec sleep 60\n")
+        compiler.chmod(0o755)
+        with pytest.raises(HarnessError, match=r"cc did not end within 0\.1 s"):
+            harness_module._finished([compiler], 0.1)
 
     def test_without_a_compiler(self, monkeypatch, tmp_path):
         monkeypatch.setenv("PATH", str(tmp_path))

@@ -198,6 +198,14 @@ def test_a_folder_that_is_none_of_ours(tmp_path: Path) -> None:
         ("[]", "is not of format 1"),
         ('{"format": 2}', "is not of format 1"),
         ('{"format": 1}', "predictor.json is damaged: it has no 'vocabulary'"),
+        (
+            '{"format": 1, "vocabulary": "[]", "scales": [], "card": {}}',
+            "predictor.json is damaged: expected a vocabulary in a string, scales that are numbers",
+        ),
+        (
+            '{"format": 1, "vocabulary": {}, "scales": {}, "card": {}}',
+            "predictor.json is damaged: expected a vocabulary in a string",
+        ),
     ],
 )
 def test_a_damaged_folder(content: str, message: str, tmp_path: Path) -> None:

@@ -4,18 +4,21 @@ The code here goes to the measuring program directly, past the list of admitted 
 stands before it, so that the sandbox is alone.
 """
 
+import io
+import math
 import os
 import random
 import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from gonzo.ithemal.admit import refusal
 from gonzo.ithemal.block import BasicBlock
-from gonzo.ithemal.harness import Harness, HarnessError, Request
+from gonzo.ithemal.harness import _ANSWER, Harness, HarnessError, Pass, Request
 
 pytestmark = pytest.mark.measures
 
@@ -236,6 +239,32 @@ def test_five_thousand_random_strings_of_bytes(harness, world):
     _still_right(harness)
 
 
+@pytest.mark.parametrize(
+    ("status", "detail", "said"),
+    [
+        (10, 2**32 - 1, "set-up"),
+        (10, 7, "set-up"),
+        (7, 2**31, f"signal {2**31}"),
+        (99, 0, "no result"),
+    ],
+)
+def test_what_a_child_says_is_never_a_reason_to_stop(harness, monkeypatch, status, detail, said):
+    # A block can call the code that leaves an answer, with arguments of its own.
+    forged = _ANSWER.pack(status, 0, 1.0, 0.0, 1.0, 24, detail)
+    monkeypatch.setattr(harness, "_process", SimpleNamespace(stdout=io.BytesIO(forged)))
+    timing = harness._answer()
+    assert timing.status == said
+    assert math.isnan(timing.cycles)
+
+
+def test_a_sandbox_that_cannot_be_built_is_said_at_the_start(monkeypatch):
+    monkeypatch.setattr(
+        Harness, "run", lambda *_: [Pass("set-up", math.nan, math.nan, math.nan, 0, 0)]
+    )
+    with pytest.raises(HarnessError, match="cannot build its sandbox here"):
+        Harness()
+
+
 def test_a_locked_instruction_across_a_line_never_runs(harness, world):
     # It would stall every core of the machine; kernels even slow the offender down on purpose.
     block = BasicBlock.from_hex("f083403e01")
@@ -302,6 +331,6 @@ def test_the_program_compiles_without_a_warning(tmp_path):
     import gonzo.ithemal.harness as module
 
     strict = ["-Wall", "-Wextra", "-Werror"]
-    command = [module._compiler(), *module._FLAGS, *strict, "-x", "c", str(module._SOURCE)]
+    command = [module.find_compiler(), *module._FLAGS, *strict, "-x", "c", str(module._SOURCE)]
     built = subprocess.run([*command, "-o", tmp_path / "h", "-lm"], capture_output=True, text=True)
     assert built.returncode == 0, built.stderr

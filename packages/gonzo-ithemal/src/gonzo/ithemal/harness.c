@@ -431,6 +431,7 @@ static _Noreturn void run_child(const struct request *request, pid_t parent) {
 
   static double differences[MAX_TRIED], quiet[MAX_TRIALS], clock[MAX_TRIED];
   uint64_t began = read_counter(), limit = (uint64_t)(1.1 * quiet_gauge);
+  if (counter_index >= 0) limit = UINT64_MAX; /* the gauge is in time stamps, and this in cycles */
   int tried = 0, undisturbed = 0;
   for (int i = -2; undisturbed < (int)request->trials && tried < MAX_TRIED; i++) {
     int disturbed = time_gauge() > limit;

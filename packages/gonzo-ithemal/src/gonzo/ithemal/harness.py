@@ -20,12 +20,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from .admit import locked, vector_width
 from .block import BasicBlock, displacements
 
-__all__ = ["Harness", "HarnessError", "Pass", "Request", "build", "counter"]
+__all__ = ["Harness", "HarnessError", "Pass", "Request", "build", "counter", "find_compiler"]
 
 _SOURCE = Path(__file__).with_name("harness.c")
 _FLAGS = ("-O2", "-std=gnu11", "-fno-stack-protector", "-lm")
@@ -161,6 +161,13 @@ class Harness:
             cwd="/",
             env={},
         )
+        (first,) = self.run([Request(b"\x90", 1, trials=8)])
+        if first.status == "set-up":
+            self.close()
+            raise HarnessError(
+                "a measuring child cannot build its sandbox here: a resource limit, a signal "
+                "stack, read-only code or the filter of system calls is refused to it"
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -212,13 +219,10 @@ class Harness:
         if len(packed) < _ANSWER.size:
             raise self._ended()
         status, pages, cycles, spread, clock, quiet, detail = _ANSWER.unpack(packed)
-        name = _STATUS[status]
+        # A block may have written any of it: whatever it says is a status, and no reason to stop.
+        name = _STATUS[status] if status < len(_STATUS) else "no result"
         if name == "signal":
             name = _SIGNALS.get(detail, f"signal {detail}")
-        elif name == "set-up":
-            raise HarnessError(
-                f"the measuring child could not build its sandbox: {os.strerror(detail)}"
-            )
         if name != "ok":
             cycles = spread = clock = float("nan")
         return Pass(name, cycles, spread, clock, pages, quiet)
@@ -242,7 +246,7 @@ def build() -> Path:
             f"measuring needs Linux on x86-64; this is {system} on {processor}. Extracting, "
             "training on measured tables and predicting work here too."
         )
-    compiler = _compiler()
+    compiler = find_compiler()
     key = hashlib.sha256()
     for part in (_SOURCE.read_bytes(), os.fsencode(compiler), _version(compiler), *_FLAGS):
         key.update(part if isinstance(part, bytes) else part.encode())
@@ -252,14 +256,10 @@ def build() -> Path:
     handle, unfinished = tempfile.mkstemp(dir=program.parent, prefix="unfinished-")
     os.close(handle)
     try:
-        compiled = subprocess.run(
-            [compiler, "-x", "c", str(_SOURCE), "-o", unfinished, *_FLAGS],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        compiled = _finished([compiler, "-x", "c", str(_SOURCE), "-o", unfinished, *_FLAGS], 120)
         if compiled.returncode != 0:
-            raise HarnessError(f"{compiler} cannot compile {_SOURCE}:\n{compiled.stderr.strip()}")
+            said = compiled.stderr.strip() or f"it ended with {compiled.returncode}"
+            raise HarnessError(f"{compiler} cannot compile {_SOURCE}:\n{said}")
         os.chmod(unfinished, 0o700)
         os.replace(unfinished, program)
     finally:
@@ -274,9 +274,7 @@ def counter(program: Path) -> str:
     Raises:
         HarnessError: the kernel does not filter system calls.
     """
-    probe = subprocess.run(
-        [program, "probe"], capture_output=True, text=True, timeout=10, cwd="/", env={}
-    )
+    probe = _finished([program, "probe"], 10, cwd="/", env={})
     if probe.returncode == 4:
         raise HarnessError(
             "this kernel does not filter system calls (seccomp), and blocks are not run "
@@ -288,7 +286,12 @@ def counter(program: Path) -> str:
     return probe.stdout.strip()
 
 
-def _compiler() -> str:
+def find_compiler() -> str:
+    """Return the C compiler to take: $CC, cc, gcc or clang, the first that is there.
+
+    Raises:
+        HarnessError: there is none.
+    """
     wanted = os.environ.get("CC", "cc")
     for name in (wanted, "cc", "gcc", "clang"):
         found = shutil.which(name)
@@ -302,13 +305,24 @@ def _compiler() -> str:
 
 
 def _version(compiler: str) -> bytes:
-    return subprocess.run([compiler, "--version"], capture_output=True, timeout=30).stdout
+    return _finished([compiler, "--version"], 30).stdout.encode()
+
+
+def _finished(
+    command: Sequence[str | Path], seconds: float, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=seconds, **options
+        )
+    except subprocess.TimeoutExpired:
+        raise HarnessError(f"{command[0]} did not end within {seconds:g} s") from None
 
 
 def _folder() -> Path:
     """The cache folder, which nobody else may enter: what lies there is executed."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = Path(base).expanduser() / "gonzo" / "ithemal"
+    folder = Path(base).expanduser().absolute() / "gonzo" / "ithemal"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.chmod(0o700)

@@ -30,6 +30,9 @@ __all__ = ["Learnt", "learn"]
 LEAST = 200
 """Fewer blocks are refused: nothing is learnt from them, and nothing can be said about it."""
 
+USUAL_LENGTH = "instructions_of_99_percent"
+"""The card's entry: 99 % of the training blocks have at most so many instructions."""
+
 _LEAST_FOR_INTERVALS = 20
 
 
@@ -57,6 +60,7 @@ def learn(
     model: str = "GraphThroughput",
     config: TrainConfig | None = None,
     start: Predictor | None = None,
+    known: ArrayLike | None = None,
     loop: Loop | None = None,
     log: Callable[..., None] | None = None,
 ) -> Learnt:
@@ -70,6 +74,8 @@ def learn(
         config: how to train.
         start: a predictor to go on from, whose kind of model is kept; machines that it does not
             know get a head of their own.
+        known: (n,) whether `start` was trained on a block (`seen.seen`): those are trained on
+            again, and say nothing about its errors.
         loop: as in `training.fit`.
         log: as in `training.fit`.
 
@@ -86,9 +92,18 @@ def learn(
             f"and {len(machines)}"
         )
     config = config or TrainConfig()
-    shares = (0.9, 0.05, 0.05) if len(blocks) >= 2000 else (0.7, 0.15, 0.15)
+    old = np.zeros(len(blocks), dtype=bool) if known is None else np.asarray(known, dtype=bool)
+    fresh = np.flatnonzero(~old)
+    if len(fresh) < LEAST:
+        raise ValueError(
+            f"the model to go on from was trained on all but {len(fresh)} of these blocks; "
+            f"expected at least {LEAST} others, to judge it by"
+        )
+    shares = (0.9, 0.05, 0.05) if len(fresh) >= 2000 else (0.7, 0.15, 0.15)
     # By code, so that a block measured on two machines is on one side of the line.
-    train, middle, test = split([block.code for block in blocks], shares, seed=config.seed)
+    parts = split([blocks[row].code for row in fresh], shares, seed=config.seed)
+    train, middle, test = (fresh[part] for part in parts)
+    train = np.sort(np.concatenate([train, np.flatnonzero(old)]))
     names = list(dict.fromkeys(machines))
     if start is None:
         vocabulary = Vocabulary.build(tokenize(blocks[row]) for row in train)
@@ -123,8 +138,14 @@ def learn(
             answer = predictor.predict([blocks[row] for row in rows], machine=name)
             found[name] = errors(answer.cycles, truth[rows])
             covered[name] = coverage(answer.low, answer.high, truth[rows])
-    predictor.card = _card(machines, train, config, found, covered)
+    lengths = [len(blocks[row]) for row in train]
+    predictor.card = _card(machines, train, config, found, covered) | usual_length(lengths)
     return Learnt(predictor, found, covered, np.sort(np.concatenate([train, middle])))
+
+
+def usual_length(lengths: Sequence[int]) -> dict[str, int]:
+    """Return a card's entry on how long the blocks are that a model was trained on."""
+    return {USUAL_LENGTH: int(np.percentile(lengths, 99))}
 
 
 def _new(model: str, n_token: int, machines: Sequence[str], seed: int) -> ThroughputModel:

@@ -281,14 +281,16 @@ class _Journal:
 
     def _read(self, path: Path) -> str:
         """Take up what is there; return the part of the file that is whole."""
-        text = path.read_text(encoding="utf-8", errors="replace")
-        text = text[: text.rfind("\n") + 1]
-        if text and not text.startswith(self._head):
+        found = path.read_text(encoding="utf-8", errors="replace")
+        text = found[: found.rfind("\n") + 1]
+        if not (found.startswith(self._head) or self._head.startswith(found)):
             raise ValueError(
                 f"{path} was begun on another processor, or is no journal of passes: it begins "
-                f"with {text.splitlines()[0]!r}, not with {self._head.splitlines()[0]!r}. "
+                f"with {found.splitlines()[0][:80]!r}, not with {self._head.splitlines()[0]!r}. "
                 "Name another file, or delete this one to measure anew."
             )
+        if not text.startswith(self._head):
+            return ""  # killed while the head was written
         whole = len(self._head)
         for line in text[whole:].splitlines(keepends=True):
             timing = _parse(line)

@@ -32,6 +32,9 @@ COVERAGE = 0.9
 MODELS = (GraphThroughput, Ithemal, LinearBag)
 """Loading looks a class up among those that are imported, so these are."""
 
+SHIPPED = Path(__file__).parent / "weights"
+"""Where the model that comes with the package is."""
+
 _FILE = "predictor.json"
 _LEAST = 0.01  # cycles: no block repeats a hundred times in a cycle
 
@@ -188,6 +191,7 @@ class Predictor:
         missing = {"vocabulary", "scales", "card"} - content.keys()
         if missing:
             raise ValueError(f"{file} is damaged: it has no {max(missing)!r}")
+        _check(file, content)
         model = Pretrained.from_pretrained(path)
         if not isinstance(model, ThroughputModel):
             raise ValueError(f"{path} holds a {type(model).__name__}, which predicts no cycles")
@@ -201,7 +205,7 @@ class Predictor:
         Raises:
             FileNotFoundError: this build of the package has none.
         """
-        return cls.from_pretrained(Path(__file__).parent / "weights")
+        return cls.from_pretrained(SHIPPED)
 
     def _machine(self, stacklevel: int) -> str:
         from gonzo.ithemal.measurement import cpu_model
@@ -215,3 +219,15 @@ class Predictor:
             stacklevel=stacklevel,
         )
         return self.machines[0]
+
+
+def _check(file: Path, content: Mapping[str, Any]) -> None:
+    vocabulary, scales, card = (content[name] for name in ("vocabulary", "scales", "card"))
+    numbers = isinstance(scales, dict) and all(
+        isinstance(scale, int | float) for scale in scales.values()
+    )
+    if not (numbers and isinstance(vocabulary, str) and isinstance(card, dict)):
+        raise ValueError(
+            f"{file} is damaged: expected a vocabulary in a string, scales that are numbers by "
+            "name and a card of names and values"
+        )

@@ -20,10 +20,17 @@ __all__ = ["remember", "seen"]
 _FILE = "trained-on.npy"
 
 
-def remember(folder: Path, blocks: Sequence[BasicBlock]) -> None:
-    """Write down that the model in a folder was trained on blocks."""
+def remember(folder: Path, blocks: Sequence[BasicBlock], *, also: Path | None = None) -> None:
+    """Write down that the model in a folder was trained on blocks.
+
+    Args:
+        folder: of the model.
+        blocks: what it was trained on.
+        also: folder of the model that it started from, whose blocks it has seen too.
+    """
+    before = _known(also) if also is not None else np.empty(0, "<u8")
     content = io.BytesIO()
-    np.save(content, np.unique(_hashes(blocks)), allow_pickle=False)
+    np.save(content, np.union1d(_hashes(blocks), before), allow_pickle=False)
     (folder / _FILE).write_bytes(content.getvalue())
 
 
@@ -33,14 +40,17 @@ def seen(folder: Path, blocks: Sequence[BasicBlock]) -> NDArray[np.bool_]:
     Raises:
         ValueError: the file that says so is damaged.
     """
+    return np.isin(_hashes(blocks), _known(folder))
+
+
+def _known(folder: Path) -> NDArray[np.uint64]:
     file = folder / _FILE
     if not file.is_file():
-        return np.zeros(len(blocks), dtype=bool)
+        return np.empty(0, "<u8")
     try:
-        known = np.load(file, allow_pickle=False)
+        return np.load(file, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"{file} is damaged: {error}") from None
-    return np.isin(_hashes(blocks), known)
 
 
 def _hashes(blocks: Sequence[BasicBlock]) -> NDArray[np.uint64]:

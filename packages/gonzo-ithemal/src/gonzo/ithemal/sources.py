@@ -21,7 +21,9 @@ from gonzo.ithemal.assemble import assemble
 from gonzo.ithemal.block import BasicBlock
 from gonzo.ithemal.objects import Code, Found, NamedBlock, ObjectFile, Symbol, marked, split
 
-__all__ = ["from_hex", "from_marked", "from_symbol", "read"]
+__all__ = ["from_hex", "from_marked", "from_symbol", "read", "text_of"]
+
+_DIGITS = re.compile(r"((0x|\\x)?[0-9a-fA-F]{2}\s*)+")
 
 Syntax = Literal["auto", "att", "intel"]
 
@@ -49,10 +51,12 @@ def read(source: str, *, syntax: Syntax = "auto") -> Found:
         return from_symbol(data, symbol, name) if symbol else from_marked(data, name)
     if symbol:
         raise ValueError(f"{name} is no ELF file, so there is no {symbol} to look for in it")
-    text = _text(data, name)
+    text = text_of(data, name)
+    if not text.strip():
+        raise ValueError(f"expected blocks in {name}; it is empty")
     lines = [line.split("#")[0].strip() for line in text.splitlines()]
     written = [(number, line) for number, line in enumerate(lines, 1) if line]
-    if written and all(re.fullmatch(r"(0x)?([0-9a-fA-F]{2})+", line) for _, line in written):
+    if written and all(_DIGITS.fullmatch(line) for _, line in written):
         found = Found([], [])
         for number, line in written:
             part = from_hex(line, f"line {number}")
@@ -168,7 +172,12 @@ def _next_symbol(file: ObjectFile, chosen: Symbol, code: Code) -> int:
     return min([*after, code.address + len(code.data)]) - code.address
 
 
-def _text(data: bytes, name: str) -> str:
+def text_of(data: bytes, name: str) -> str:
+    """Decode assembly text or digits.
+
+    Raises:
+        ValueError: it is something else.
+    """
     try:
         text = data.decode()
     except UnicodeDecodeError:

@@ -50,20 +50,33 @@ def write_table(path: str | os.PathLike[str], columns: Mapping[str, Sequence[Any
         MissingExtraError: a parquet file, and pyarrow is not installed.
     """
     path = Path(path)
-    kind = _kind(path)
-    if kind == "xz":
-        raise ValueError(f"packed tables are read only, got {path.name}; write .csv or .parquet")
+    check_writable(path)
     if not columns:
         raise ValueError(f"expected at least one column for {path.name}, got none")
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"expected columns of one length for {path.name}, got {lengths}")
+    write = _write_parquet if _kind(path) == "parquet" else _write_csv
+    _replace(path, lambda temporary: write(temporary, columns))
+
+
+def check_writable(path: Path) -> None:
+    """Say now what would keep `write_table` from writing a table there.
+
+    Raises:
+        ValueError: the name does not end in .csv or .parquet, or is a folder's or a device's.
+        FileNotFoundError: there is no such folder.
+        MissingExtraError: a parquet file, and pyarrow is not installed.
+    """
+    kind = _kind(path)
+    if kind == "xz":
+        raise ValueError(f"packed tables are read only, got {path.name}; write .csv or .parquet")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"expected a file to write at {path}; it is there and is none")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"expected a folder at {path.parent}, there is none; make it first")
     if kind == "parquet":
-        require("pyarrow", extra=_EXTRA)  # before anything is left in the folder
-    write = _write_parquet if kind == "parquet" else _write_csv
-    _replace(path, lambda temporary: write(temporary, columns))
+        require("pyarrow", extra=_EXTRA)
 
 
 def column(

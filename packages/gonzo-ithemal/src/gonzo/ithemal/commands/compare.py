@@ -63,6 +63,8 @@ def command(options: Options) -> int:
         if machine is None and set(machines) <= set(model[0].machines) and len(set(machines)) == 1:
             machine = machines[0]  # the table says whose cycles these are
         blocks, cycles = _leave_out(blocks, cycles, model[1])
+    if options.limit < 0:
+        raise ValueError(f"expected --limit of at least 0, got {options.limit}")
     limit = options.limit or (_OSACA_BLOCKS if options.osaca else 0)
     if limit and len(blocks) > limit:
         blocks, cycles = _draw(blocks, cycles, limit, options.seed)
@@ -144,7 +146,7 @@ def _model(options: Options) -> tuple[Any, Path] | None:
     if options.model is not None:
         return load(options.model), options.model
     try:
-        return home.Predictor.shipped(), Path(home.__file__).parent / "weights"
+        return home.Predictor.shipped(), home.SHIPPED
     except FileNotFoundError:
         remark("no model: none comes with this build; name one with --model DIR")
         return None

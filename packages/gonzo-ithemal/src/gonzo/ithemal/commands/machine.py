@@ -48,10 +48,9 @@ def _measuring() -> str:
 
 
 def _compiler() -> str:
-    import shutil
+    from gonzo.ithemal.harness import find_compiler
 
-    names = ("cc", "gcc", "clang")
-    return next((found for name in names if (found := shutil.which(name))), "none")
+    return find_compiler()
 
 
 def _shipped() -> str:

@@ -42,8 +42,12 @@ def command(options: Options) -> int:
     from gonzo.ithemal.block import BasicBlock
     from gonzo.ithemal.harness import HarnessError
     from gonzo.ithemal.measurement import Measurement, cpu_model, measure
-    from gonzo.ithemal.tables import write_table
+    from gonzo.ithemal.tables import check_writable, write_table
 
+    if options.limit < 0:
+        raise ValueError(f"expected --limit of at least 0, got {options.limit}")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(options.out)
     table, codes = _blocks(options)
     blocks: dict[str, BasicBlock] = {}
     for code in dict.fromkeys(codes):
@@ -53,7 +57,6 @@ def command(options: Options) -> int:
             continue  # its row gets the status "invalid"
     if not blocks:
         raise ValueError(f"expected blocks in the column hex of {options.table}, found none")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     journal = options.out.with_name(options.out.name + ".journal")
     unique = list({block.code: block for block in blocks.values()}.values())
     began = time.perf_counter()

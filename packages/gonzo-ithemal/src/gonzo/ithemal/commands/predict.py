@@ -43,6 +43,7 @@ class Options:
 def command(options: Options) -> int:
     """Print the cycles of every block, with their 90 % interval."""
     from gonzo.ithemal.admit import refusal
+    from gonzo.ithemal.learning import USUAL_LENGTH
 
     found = gather(options.sources, options.hex, options.asm, options.syntax)
     predictor = load(options.model)
@@ -66,6 +67,13 @@ def command(options: Options) -> int:
     for name, block in found.blocks:
         if reason := refusal(block.instructions):
             remark(f"{name}: {reason}; such blocks are never measured, so the number is a guess")
+    usual = predictor.card.get(USUAL_LENGTH)
+    for name, block in found.blocks:
+        if isinstance(usual, int) and len(block) > usual:
+            remark(
+                f"{name}: {len(block)} instructions, and 99 % of the blocks that the model learnt "
+                f"have at most {usual}: take neither the number nor its interval at its word"
+            )
     for sentence in found.skipped:
         remark(f"left out: {sentence}")
     return 0
@@ -85,14 +93,14 @@ def gather(
     """
     from gonzo.ithemal.assemble import assemble
     from gonzo.ithemal.objects import Found
-    from gonzo.ithemal.sources import from_hex, read
+    from gonzo.ithemal.sources import from_hex, read, text_of
 
     if not (given or hexes or texts):
         raise ValueError(
             "expected blocks: FILE, FILE:FUNCTION, --hex 4801d8, --asm FILE, or - for a pipe"
         )
     parts = [from_hex(text) for text in hexes]
-    parts += [assemble(path.read_text(), syntax=syntax) for path in texts]
+    parts += [assemble(text_of(path.read_bytes(), str(path)), syntax=syntax) for path in texts]
     parts += [_table(one) if _is_table(one) else read(one, syntax=syntax) for one in given]
     blocks = [block for part in parts for block in part.blocks]
     skipped = [sentence for part in parts for sentence in part.skipped]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ class Options:
     Args:
         tables: Measured tables, of one machine or several: the columns hex, cycles and cpu.
         out: The folder for the model.
-        model: What to train: the dependency graph network, the paper's LSTM or a linear bag.
+        model: What to train: the dependency graph network, the paper's LSTM or a linear bag. With
+            --start it is of the kind of that model.
         start: Folder of a model to go on from. A machine that it does not know gets a head.
         machine: The name of the machine, where a table has no column cpu.
         steps: Optimizer steps; 0 takes the default.
@@ -53,13 +55,16 @@ def command(options: Options) -> int:
 
     from gonzo.ithemal.learning import learn
     from gonzo.ithemal.predictor import Predictor
-    from gonzo.ithemal.seen import remember
+    from gonzo.ithemal.seen import remember, seen
     from gonzo.ithemal.training import TrainConfig
 
     if (options.out / "config.json").exists():
         raise ValueError(f"{options.out} holds a model already; name another folder with --out")
-    if options.threads < 1:
-        raise ValueError(f"train: expected at least 1 thread, got {options.threads}")
+    most = os.cpu_count() or 1
+    if not 1 <= options.threads <= most:
+        raise ValueError(f"train: expected --threads of 1 to {most}, got {options.threads}")
+    if options.steps < 0 or options.seed < 0:
+        raise ValueError("train: expected --steps and --seed of at least 0")
     torch.set_num_threads(options.threads)
     data = _read(options)
     config = TrainConfig(seed=options.seed)
@@ -68,6 +73,7 @@ def command(options: Options) -> int:
     start = Predictor.from_pretrained(options.start) if options.start else None
     machines = ", ".join(dict.fromkeys(data.machines))
     remark(f"{len(data.blocks)} blocks, measured on {machines}")
+    known = seen(options.start, data.blocks) if options.start else None
     began = time.perf_counter()
     with progress("training") as shown:
         loop = _Resumable(options.out / "training.pt", _key(data, options), shown)
@@ -78,10 +84,11 @@ def command(options: Options) -> int:
             model=_MODELS[options.model],
             config=config,
             start=start,
+            known=known,
             loop=loop,
         )
     options.out.mkdir(parents=True, exist_ok=True)
-    remember(options.out, [data.blocks[row] for row in learnt.used])
+    remember(options.out, [data.blocks[row] for row in learnt.used], also=options.start)
     learnt.predictor.save_pretrained(options.out)
     loop.forget()
     print_table(
@@ -132,11 +139,19 @@ class _Resumable:
 
         first = 0
         if self._file.exists():
-            found = torch.load(self._file, weights_only=True)
-            if found["key"] == self._key:
-                first = found["step"]
+            try:
+                found = torch.load(self._file, weights_only=True)
+                ours = found["key"] == self._key
+                state, step = found["state"], found["step"]
+            except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError):
+                raise ValueError(
+                    f"{self._file} is damaged, or no checkpoint of this command; delete it, or "
+                    "name another folder with --out"
+                ) from None
+            if ours:
+                first = step
                 for name, part in stateful.items():
-                    part.load_state_dict(found["state"][name])
+                    part.load_state_dict(state[name])
                 remark(f"goes on at step {first} of {total}")
         saved = time.monotonic()
         for step in range(first, total):

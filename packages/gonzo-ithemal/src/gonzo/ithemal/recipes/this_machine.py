@@ -41,6 +41,7 @@ from numpy.typing import NDArray
 from gonzo.ithemal import BasicBlock, GraphThroughput, LinearBag
 from gonzo.ithemal.batch import EncodedBlocks, encode
 from gonzo.ithemal.comparison import Comparison, compare
+from gonzo.ithemal.learning import usual_length
 from gonzo.ithemal.mca import find, llvm_mca, version
 from gonzo.ithemal.measurement import cpu_model
 from gonzo.ithemal.metrics import Errors, coverage, errors
@@ -283,6 +284,7 @@ def keep(
         "blocks": "of BHive's lists, as they come with gonzo-ithemal; random split",
         "training_blocks": len(parts.train),
         "held_out": dict(found),
+        **usual_length([len(data.blocks[row]) for row in parts.train]),
         "limits": "unrolled blocks, data in the first-level cache, no x87, MMX, AMX or rep strings",
     }
     predictor.save_pretrained(folder)
