@@ -129,6 +129,21 @@ def test_a_journal_that_was_cut_in_its_head_is_begun_again(tmp_path):
 
 
 @pytest.mark.measures
+def test_two_measurements_do_not_share_a_journal(tmp_path):
+    journal = tmp_path / "passes.csv"
+    refused = []
+
+    def second(_done, _total):
+        with pytest.raises(ValueError, match="is in use by another measurement") as error:
+            measure([IMUL], journal=journal)
+        refused.append(error)
+
+    first = measure([ADD], journal=journal, progress=second)
+    assert refused
+    assert measure([ADD], journal=journal) == first
+
+
+@pytest.mark.measures
 def test_workers_and_repeated_blocks_give_one_answer_each():
     seen = []
     results = measure([IMUL, ADD, IMUL], workers=2, progress=lambda *now: seen.append(now))

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from .admit import refusal
 from .block import BasicBlock
@@ -260,9 +260,14 @@ class _Journal:
         if self._path is None:
             self._file = None
             return self
-        keep = self._read(self._path) if self._path.exists() else ""
         # A line at a time: what has been measured survives a kill.
         self._file = open(self._path, "a", 1, encoding="utf-8", newline="")
+        try:
+            _lock(self._file, self._path)
+            keep = self._read(self._path)
+        except BaseException:
+            self._file.close()
+            raise
         self._file.truncate(len(keep.encode()))
         if not keep:
             self._file.write(self._head)
@@ -301,6 +306,15 @@ class _Journal:
                 )
             self.before.append(timing)
         return text
+
+
+def _lock(file: IO[str], path: Path) -> None:
+    import fcntl  # not everywhere, but wherever blocks can be measured
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(f"{path} is in use by another measurement; name another file") from None
 
 
 def _parse(line: str) -> tuple[bytes, Pass] | None:
