@@ -53,12 +53,11 @@ def run_command(arguments: list[str]) -> int:
         again = shlex.join(["gonzo-ithemal", *arguments])
         print(f"Interrupted. To continue: {again}", file=sys.stderr)
         return INTERRUPTED
-    except ModuleNotFoundError as error:
-        if type(error).__name__ == "MissingExtraError":
+    except Exception as error:
+        from gonzo.core.require import MissingExtraError
+
+        if isinstance(error, MissingExtraError):
             return _say(str(error))
-        traceback.print_exc()
-        return FAILED
-    except Exception:
         # Not the user's doing: a defect of this package, so the traceback is wanted.
         traceback.print_exc()
         return FAILED

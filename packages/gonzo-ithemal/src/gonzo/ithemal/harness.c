@@ -8,7 +8,8 @@
  *      physical pages (one page alone is wrong: stores and loads to different pages alias);
  *   3. narrows the filter to exit_group and rt_sigreturn, so nothing can be mapped any more;
  *   4. times n copies and n/2 copies in turn, registers and memory as at the start each time, and
- *      between them a chain of dependent additions, which is the clock: ticks per core cycle;
+ *      between them a chain of dependent multiplications, which is the clock (ticks per core
+ *      cycle), and a gauge of whether another thread of the core is awake;
  *   5. leaves interquartile means over the trials in the shared page and exits.
  *
  * The block may do what it likes to its child. It has no descriptor and no system call; the one
@@ -203,8 +204,8 @@ static __attribute__((noinline)) uint64_t time_additions(uint64_t times) {
 }
 
 /* Multiplications of doubles: 3 to 5 cycles each. Where another thread shares the core, it delays a
- * chain of additions by several per cent, for it competes for every port that can add, and hardly
- * ever this one. So this is the clock, and additions tell once how long one multiplication is. */
+ * chain of additions by several per cent, for it competes for every port that can add, and this one
+ * less often. So this is the clock, and additions tell once how long one multiplication is. */
 static __attribute__((noinline)) uint64_t time_products(uint64_t times) {
   uint64_t began = read_counter();
   asm volatile("1:\n .rept 60\n mulsd %%xmm0, %%xmm0\n .endr\n dec %0\n jnz 1b"
