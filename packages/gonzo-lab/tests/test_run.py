@@ -112,6 +112,17 @@ def test_seconds_accumulate(tmp_path: Path) -> None:
         assert run.seconds >= saved
 
 
+def test_images_are_kept_as_they_are(tmp_path: Path) -> None:
+    with Run(tmp_path / "run") as run:
+        run.image("graph", "<svg/>")
+        run.image("rollout", b"GIF89a", "gif")
+        with pytest.raises(ValueError, match="svg, png, gif, got 'html'"):
+            run.image("page", "<script>", "html")
+    figures = tmp_path / "run" / "figures"
+    assert (figures / "graph.svg").read_text() == "<svg/>"
+    assert (figures / "rollout.gif").read_bytes() == b"GIF89a"
+
+
 def test_names_are_checked(tmp_path: Path) -> None:
     with Run(tmp_path) as run:
         list(run.steps(1, name="a"))

@@ -4,7 +4,7 @@ run.json              what the run is: recipe, preset, seed, device, config (its
 loops/<name>.pt       the checkpoint of each loop
 metrics/<name>.jsonl  what each loop logged
 values.json           what `Run.once` remembers
-figures/<name>.svg    what `Run.figure` drew
+figures/<name>.svg    what `Run.figure` drew; what `Run.image` was given, also .png and .gif
 progress.json         how far it is and the wall-clock time it took so far
 result.json           the final numbers; there when the run has finished
 lock                  held by the process that works here
@@ -21,6 +21,9 @@ from gonzo.lab.errors import LabError
 from gonzo.lab.lock import DirectoryLock
 
 WAY_OUT = "Start over with --fresh, or choose another directory with --run-dir."
+
+IMAGES = {"svg": "image/svg+xml", "png": "image/png", "gif": "image/gif"}
+"""Kinds of pictures in a run, and their media types."""
 
 _FORMAT = 1
 _CONTENTS = (

@@ -20,7 +20,7 @@ import torch
 from gonzo.lab import checkpoint, console
 from gonzo.lab.atomic import read_json, write_bytes, write_json
 from gonzo.lab.checkpoint import Stateful
-from gonzo.lab.directory import WAY_OUT, RunDirectory
+from gonzo.lab.directory import IMAGES, WAY_OUT, RunDirectory
 from gonzo.lab.errors import LabError
 from gonzo.lab.interrupt import Interrupted, StepwiseInterrupt
 from gonzo.lab.metrics import MetricLog
@@ -215,6 +215,23 @@ class Run:
         # Without a date the same numbers give the same file.
         figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
         write_bytes(self.directory / "figures" / f"{name}.svg", buffer.getvalue())
+
+    def image(self, name: str, content: bytes | str, kind: str = "svg") -> None:
+        """Save a picture that is drawn already as `figures/<name>.<kind>`; the report shows it.
+
+        Args:
+            name: of the file.
+            content: of the file; text for an SVG.
+            kind: "svg", "png" or "gif".
+
+        Raises:
+            ValueError: another kind.
+        """
+        _require_name(name)
+        if kind not in IMAGES:
+            raise ValueError(f"expected an image of kind {', '.join(IMAGES)}, got {kind!r}")
+        data = content.encode() if isinstance(content, str) else content
+        write_bytes(self.directory / "figures" / f"{name}.{kind}", data)
 
     def _iterate(
         self, loop: str, total: int, stateful: Mapping[str, Stateful]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gonzo.lab import registry
 from gonzo.lab.checkout import recorded
-from gonzo.lab.directory import WAY_OUT
+from gonzo.lab.directory import IMAGES, WAY_OUT
 from gonzo.lab.errors import LabError
 from gonzo.lab.metrics import Curves, read_metrics
 from gonzo.lab.overview import Outcome, finished, look
@@ -21,7 +21,7 @@ class ReportedRun:
     Args:
         outcome: verdict, numbers, time.
         curves: loop -> metric -> (step, value) pairs.
-        figures: the SVG files the recipe drew.
+        figures: the pictures the recipe drew.
         problems: what could not be read, in words.
     """
 
@@ -92,7 +92,7 @@ def _read(registered: Registered, preset: str, directory: Path) -> ReportedRun:
     return ReportedRun(
         look(registered, preset, directory),
         curves,
-        tuple(sorted((directory / "figures").glob("*.svg"))),
+        tuple(path for path in sorted(directory.glob("figures/*")) if path.suffix[1:] in IMAGES),
         tuple(problems),
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gonzo.lab.atomic import write_bytes
+from gonzo.lab.directory import IMAGES
 from gonzo.lab.metrics import Curves
 from gonzo.lab.overview import Outcome
 from gonzo.lab.progress import format_seconds
@@ -195,10 +196,11 @@ def _figures(figures: Iterable[Path]) -> str:
     images = []
     for path in figures:
         content = base64.b64encode(path.read_bytes()).decode()
+        source = f"data:{IMAGES[path.suffix[1:]]};base64,{content}"
         # As an image, so that the ids inside one figure cannot meet those of another.
         images.append(
             f'<figure class="drawn"><figcaption>{escape(path.stem)}</figcaption>'
-            f'<img alt="{escape(path.stem)}" src="data:image/svg+xml;base64,{content}"></figure>'
+            f'<img alt="{escape(path.stem)}" src="{source}"></figure>'
         )
     return "".join(images)
 
