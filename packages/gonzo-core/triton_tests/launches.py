@@ -121,11 +121,38 @@ def _linear_attention(device: str) -> None:
         backward(v, state, q, q, v, state, v, divisor, spans, *options)
 
 
+def _population_forward(device: str) -> None:
+    from gonzo.core.ops.population_forward import triton
+
+    # Samples shared by all networks; a step of an environment each; in float64.
+    for networks, samples, nodes, edges, shared, dtype in (
+        (10000, 100, 50, 100, True, torch.float32),
+        (1000, 1, 20, 40, False, torch.float32),
+        (1000, 100, 50, 100, False, torch.float64),
+    ):
+
+        def real(*shape: int, dtype: torch.dtype = dtype) -> torch.Tensor:
+            return torch.empty(shape, dtype=dtype, device=device)
+
+        def integer(*shape: int) -> torch.Tensor:
+            return torch.empty(shape, dtype=torch.int32, device=device)
+
+        inputs = real(samples, 4) if shared else real(networks, samples, 4)
+        network = (
+            *(real(networks, edges), real(networks, nodes), real(networks, nodes)),
+            *(integer(networks, edges), integer(networks, nodes + 1), integer(networks)),
+            *(integer(networks, nodes), integer(networks, nodes), integer(networks, 2)),
+        )
+        triton.forward(inputs, *network)
+        triton.backward(real(networks, samples, 2), inputs, *network, not shared)
+
+
 CASES: dict[str, Callable[[str], None]] = {
     "cauchy": _cauchy,
     "linear_attention": _linear_attention,
     "linear_scan": _linear_scan,
     "ssm_scan": _ssm_scan,
     "long_conv": _long_conv,
+    "population_forward": _population_forward,
     "vandermonde": _vandermonde,
 }

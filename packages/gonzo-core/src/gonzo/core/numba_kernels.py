@@ -24,16 +24,25 @@ _pool_lock = threading.Lock()
 _inside = threading.local()
 
 
-def kernel(function: Callable[..., Any] | None = None, *, fastmath: set[str] | bool = False) -> Any:
+def kernel(
+    function: Callable[..., Any] | None = None,
+    *,
+    fastmath: set[str] | bool = False,
+    allocates: bool = True,
+) -> Any:
     """Compile `function` with Numba on its first call, cached on disk where that can be written.
 
     Args:
         function: the loop, or None when used as ``@kernel(fastmath=...)``.
         fastmath: LLVM's permissions; an op that gives any says in its README why that is safe.
+        allocates: False promises that it makes no array and calls only kernels that make none.
+            Numba then counts no references, which around a call take 10 ns an array.
     """
     if function is None:
-        return lambda f: kernel(f, fastmath=fastmath)
+        return lambda f: kernel(f, fastmath=fastmath, allocates=allocates)
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+    if not allocates:
+        options["_nrt"] = False
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError as error:
