@@ -49,7 +49,7 @@ def recipes_at(place: Place) -> Iterator[Registered]:
     if unknown:
         raise ValueError(f"{place.page}: expected one of {', '.join(papers)}, got {unknown}")
     chosen = [recipe for name in place.names for recipe in papers[name]["recipes"]]
-    for name in chosen or registry.names():
+    for name in chosen if place.names else registry.names():
         registered = registry.load(name)
         if place.names or any(package in registered.source.parents for package in place.packages):
             yield registered

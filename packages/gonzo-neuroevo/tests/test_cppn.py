@@ -7,7 +7,7 @@ import torch
 
 from gonzo.neuroevo.cppn import CPPN, connection_inputs, point_inputs
 from gonzo.neuroevo.genome import ConnectionGene, Genome, NodeGene
-from gonzo.neuroevo.networks import networks
+from gonzo.neuroevo.phenotypes import networks
 from gonzo.neuroevo.population import Population
 
 

@@ -13,7 +13,7 @@ from gonzo.neuroevo.cppn import CPPN_ACTIVATIONS, cppn_config
 from gonzo.neuroevo.es_hyperneat import ESHyperNEAT
 from gonzo.neuroevo.genome import ConnectionGene, Genome, NodeGene
 from gonzo.neuroevo.initial import initial_population
-from gonzo.neuroevo.networks import networks
+from gonzo.neuroevo.phenotypes import networks
 from gonzo.neuroevo.population import Population
 from gonzo.neuroevo.quadtree import Quadtree
 from gonzo.neuroevo.seeds import Episodes

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gonzo.core.ops.population_forward.functions import ACTIVATIONS, AGGREGATIONS
 from gonzo.neuroevo.export import to_module
 from gonzo.neuroevo.genome import ConnectionGene, Genome, NodeGene
-from gonzo.neuroevo.networks import networks
+from gonzo.neuroevo.phenotypes import networks
 from gonzo.neuroevo.population import Population
 
 shared = runpy.run_path(str(Path(__file__).with_name("genomes.py")))

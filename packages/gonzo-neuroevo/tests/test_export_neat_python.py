@@ -25,7 +25,7 @@ from gonzo.neuroevo.export import (
 )
 from gonzo.neuroevo.export.order import incoming, needed
 from gonzo.neuroevo.genome import ConnectionGene, Genome, NodeGene
-from gonzo.neuroevo.networks import networks
+from gonzo.neuroevo.phenotypes import networks
 from gonzo.neuroevo.population import Population
 
 HERE = Path(__file__).parent

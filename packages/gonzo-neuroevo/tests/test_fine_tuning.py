@@ -8,7 +8,7 @@ from torch import nn
 
 from gonzo.neuroevo.fine_tuning import fine_tune, mean_squared_error
 from gonzo.neuroevo.genome import ConnectionGene, Genome, NodeGene
-from gonzo.neuroevo.networks import networks
+from gonzo.neuroevo.phenotypes import networks
 from gonzo.neuroevo.population import Population
 
 XOR = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
@@ -193,3 +193,12 @@ def test_bad_input(mixed):
         fine_tune(nets, XOR, ODD, learning_rate=0)
     with pytest.raises(ValueError, match=r"bounds in order, got 100, 0\.01 and \(1, 1\)"):
         fine_tune(nets, XOR, ODD, bounds=(1, 1))
+
+
+def test_targets_of_another_shape_are_refused():
+    people = Population.from_genomes([Genome(1, 1, (NodeGene(0),))])
+    x = torch.zeros(5, 1)
+    with pytest.raises(ValueError, match=r"shape \(5, 1\) .* got \(5,\); did you mean y"):
+        fine_tune(networks(people), x, torch.zeros(5))
+    with pytest.raises(ValueError, match=r"got \(1, 1\)"):
+        fine_tune(networks(people), x, torch.zeros(1, 1))

@@ -16,7 +16,7 @@ from gonzo.neuroevo.genome import ConnectionGene, Genome, NodeGene  # noqa: E402
 from gonzo.neuroevo.gym import GymnasiumProblem  # noqa: E402
 from gonzo.neuroevo.gym_spaces import decoder, observation_encoder  # noqa: E402
 from gonzo.neuroevo.lockstep import EpisodeError  # noqa: E402
-from gonzo.neuroevo.networks import Phenotype, networks  # noqa: E402
+from gonzo.neuroevo.phenotypes import Phenotype, networks  # noqa: E402
 from gonzo.neuroevo.population import Population  # noqa: E402
 from gonzo.neuroevo.seeds import Episodes  # noqa: E402
 

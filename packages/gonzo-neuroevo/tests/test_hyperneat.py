@@ -9,7 +9,7 @@ import torch
 from gonzo.neuroevo.genome import ConnectionGene, Genome, NodeGene
 from gonzo.neuroevo.hyperneat import HyperNEAT, locality_seed
 from gonzo.neuroevo.neat import NEAT
-from gonzo.neuroevo.networks import networks
+from gonzo.neuroevo.phenotypes import networks
 from gonzo.neuroevo.population import Population
 from gonzo.neuroevo.seeds import Episodes
 from gonzo.neuroevo.substrate import Substrate, circle, grid
@@ -258,3 +258,13 @@ def test_bad_substrates():
         circle(0)
     with pytest.raises(ValueError, match=r"expected two or more sizes, got \[3\]"):
         Substrate.layered([3])
+
+
+def test_a_run_starts_from_the_locality_seed():
+    phenotype = HyperNEAT(Substrate.layered([3, 3]), leo=True)
+    seed = locality_seed(phenotype, width=2.5)  # the layers are 2 apart, neighbours in one 1
+    neat = phenotype.neat(ancestor=seed)
+    assert neat.population.genome(0) == Population.from_genomes([seed]).genome(0)
+    first = phenotype.substrates(neat.population.select(slice(0, 1)))
+    near = [gene.source == -1 - gene.target for gene in first.genome(0).connections]
+    assert first.enabled[0].tolist() == near  # each node is connected to the one above it

@@ -1,5 +1,6 @@
 """What importing brings along, and that the names are explained."""
 
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,3 +33,8 @@ def test_every_public_name_is_in_the_readme():
     names = README.read_text(encoding="utf-8").partition("## Names")[2].partition("\n## ")[0]
     for name in gonzo.neuroevo.__all__:
         assert f"`{name}`" in names
+
+
+def test_no_name_is_hidden_by_a_module_of_the_same_name():
+    modules = {module.name for module in pkgutil.iter_modules(gonzo.neuroevo.__path__)}
+    assert not modules & set(gonzo.neuroevo.__all__)

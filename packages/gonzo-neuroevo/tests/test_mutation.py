@@ -15,8 +15,8 @@ from gonzo.neuroevo.mutation import (
     mutate_numbers,
     split_connections,
 )
-from gonzo.neuroevo.networks import networks
 from gonzo.neuroevo.order import has_cycle
+from gonzo.neuroevo.phenotypes import networks
 from gonzo.neuroevo.population import PAD
 
 STILL = Number(mutate=0.0, replace=0.0)

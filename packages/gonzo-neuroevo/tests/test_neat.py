@@ -155,6 +155,10 @@ def test_checkpoints_and_watching(tmp_path):
         watch=lambda neat, generation: seen.append((neat.generation, generation.number)),
     )
     assert seen == [(1, 0), (2, 1), (3, 2), (4, 3)]
+    with pytest.raises(ValueError, match="holds a run at generation 4, this one is at 0"):
+        evolve(NEAT(2, 1, SMALL, seed=3), problem, 1, checkpoint=path)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        evolve(NEAT(2, 1, SMALL), problem, 1, checkpoint=tmp_path / "none" / "run.pt")
     resumed = evolve(load_run(path), problem, 6)
     whole = evolve(NEAT(2, 1, SMALL, seed=2), problem, 6)
     assert resumed == whole
@@ -168,11 +172,15 @@ def test_files_that_are_no_runs(tmp_path):
     whole = path.read_bytes()
     for content in (b"", b"hello", whole[: len(whole) // 2]):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="damaged, or something else"):
+        with pytest.raises(ValueError, match="damaged, or was not written by save_run"):
             load_run(path)
     torch.save({"weights": torch.zeros(2)}, path)
-    with pytest.raises(ValueError, match="is not a run of NEAT"):
+    with pytest.raises(ValueError, match="was not written by save_run"):
         load_run(path)
+    for at in range(0, len(whole), len(whole) // 40):  # every flipped bit is seen
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        with pytest.raises(ValueError, match="damaged"):
+            load_run(path)
     with pytest.raises(FileNotFoundError):
         load_run(tmp_path / "none.pt")
     other = NEAT(2, 1, replace(SMALL, add_node=0.9))
@@ -184,6 +192,10 @@ def test_files_that_are_no_runs(tmp_path):
     ("make", "message"),
     [
         (lambda: NEAT(2, 0), "1 or more outputs"),
+        (
+            lambda: NEAT(2, 1, SMALL).tell(torch.full((40,), 1e308, dtype=torch.float64)),
+            "within ±1e.300",
+        ),
         (lambda: NEAT(2, 1, seed=-1), "a seed in 0"),
         (lambda: NEAT(9, 2, replace(SMALL, max_connections=4)), "raise these, or start"),
         (lambda: NEAT(2, 1).best_genome, "no champion before"),
@@ -228,3 +240,71 @@ def test_all_descend_from_an_ancestor():
     back = replace(ancestor, connections=(*ancestor.connections, ConnectionGene(0, 7, 1.0, False)))
     with pytest.raises(ValueError, match="ancestor has a cycle"):
         NEAT(2, 1, SMALL, ancestor=back)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: NEAT(2, 1, seed=1.0), "a whole number as seed, got 1.0"),
+        (lambda: NEAT(2, 1, 150), "expected a NEATConfig, got 150"),
+        (lambda: NEATConfig(activation="tanh"), r"did you mean Choice\(\('tanh',\)\)"),
+        (lambda: NEATConfig(activation=("tanh", "sin")), r"mean Choice\(\('tanh', 'sin'\)\)"),
+        (lambda: Choice("tanh"), "a tuple of names, got 'tanh'"),
+        (lambda: NEATConfig(population=20.5), "population to be of type int, got 20.5"),
+        (lambda: evolve(NEAT(2, 1), lambda nets: 0, 1), "NetworkFitness"),
+    ],
+)
+def test_the_wrong_kind_of_thing(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+def test_small_and_strange_runs():
+    """No inputs, huge fitness, two genomes: runs go on."""
+    for inputs, config in (
+        (0, SMALL),
+        (2, replace(SMALL, population=2, min_species_size=1, elitism=1)),
+    ):
+        neat = NEAT(inputs, 1, config)
+        for number in range(6):
+            neat.tell(torch.linspace(-1e300, 1e300, config.population, dtype=torch.float64))
+            assert neat.generation == number + 1
+            neat.population.genomes()
+
+
+def test_a_run_from_an_ancestor_is_loaded_under_its_limits(tmp_path):
+    ancestor = Genome(4, 2, (NodeGene(0), NodeGene(1)), (ConnectionGene(-1, 0, 1.0),))
+    neat = NEAT(4, 2, replace(SMALL, max_connections=5), ancestor=ancestor)
+    neat.tell(torch.rand(40))
+    save_run(neat, tmp_path / "run.pt")
+    assert same(load_run(tmp_path / "run.pt").state_dict(), neat.state_dict())
+
+
+def test_a_run_is_loaded_with_the_phenotype_it_had(tmp_path):
+    from gonzo.neuroevo.hyperneat import HyperNEAT
+    from gonzo.neuroevo.substrate import Substrate
+
+    save_run(HyperNEAT(Substrate.layered([2, 3, 1])).neat(SMALL), tmp_path / "run.pt")
+    for other in (None, HyperNEAT(Substrate.layered([2, 7, 1]))):
+        with pytest.raises(ValueError, match="was saved with the phenotype HyperNEAT"):
+            load_run(tmp_path / "run.pt", phenotype=other)
+    load_run(tmp_path / "run.pt", phenotype=HyperNEAT(Substrate.layered([2, 3, 1])))
+
+
+def test_genomes_do_not_explode_on_a_plateau():
+    neat = NEAT(2, 1, replace(NEATConfig.canonical(60), population=60))
+    for _ in range(120):
+        neat.tell(torch.ones(60))
+    assert neat.history[-1].connections < 25
+
+
+def test_the_threshold_that_is_told_is_the_one_that_divided():
+    neat = told(NEAT(2, 1, replace(SMALL, target_species=3)), 2)
+    assert neat.history[0].threshold == SMALL.threshold
+
+
+def test_a_population_of_other_sizes_is_refused():
+    neat = NEAT(2, 1, SMALL)
+    neat.population = neat.population.select(slice(0, 10))
+    with pytest.raises(ValueError, match=r"a population of 40 genomes .* got 10"):
+        neat.tell(torch.zeros(40))

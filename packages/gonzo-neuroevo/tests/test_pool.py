@@ -14,8 +14,8 @@ import torch
 
 from gonzo.neuroevo.evaluators import Evaluator, InProcess
 from gonzo.neuroevo.genome import Genome, NodeGene
-from gonzo.neuroevo.networks import Phenotype
 from gonzo.neuroevo.parcel import pack
+from gonzo.neuroevo.phenotypes import Phenotype
 from gonzo.neuroevo.pool import ProcessPool
 from gonzo.neuroevo.population import Population
 from gonzo.neuroevo.problem import GenomeFitness, NetworkFitness, Problem

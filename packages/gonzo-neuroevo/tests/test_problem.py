@@ -10,7 +10,7 @@ import torch
 
 from gonzo.neuroevo.evaluators import InProcess
 from gonzo.neuroevo.genome import ConnectionGene, Genome, NodeGene
-from gonzo.neuroevo.networks import networks
+from gonzo.neuroevo.phenotypes import networks
 from gonzo.neuroevo.population import Population
 from gonzo.neuroevo.problem import GenomeFitness, Network, NetworkFitness, checked_fitness
 from gonzo.neuroevo.seeds import Episodes

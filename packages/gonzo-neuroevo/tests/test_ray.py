@@ -11,7 +11,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'gonz
 
 from gonzo.neuroevo.evaluators import Evaluator, InProcess  # noqa: E402
 from gonzo.neuroevo.gym import GymnasiumProblem  # noqa: E402
-from gonzo.neuroevo.networks import Phenotype  # noqa: E402
+from gonzo.neuroevo.phenotypes import Phenotype  # noqa: E402
 from gonzo.neuroevo.problem import NetworkFitness  # noqa: E402
 from gonzo.neuroevo.ray import RayEvaluator  # noqa: E402
 from gonzo.neuroevo.schedule import EvaluationError  # noqa: E402

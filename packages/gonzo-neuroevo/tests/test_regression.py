@@ -11,7 +11,7 @@ import torch
 
 from gonzo.neuroevo.evaluators import InProcess
 from gonzo.neuroevo.genome import ConnectionGene, Genome, NodeGene
-from gonzo.neuroevo.networks import networks
+from gonzo.neuroevo.phenotypes import networks
 from gonzo.neuroevo.population import Population
 from gonzo.neuroevo.regression import TARGETS, Grid, SymbolicRegression, Uniform
 from gonzo.neuroevo.seeds import Episodes

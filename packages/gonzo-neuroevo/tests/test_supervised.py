@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gonzo.neuroevo.evaluators import InProcess
 from gonzo.neuroevo.genome import ConnectionGene, Genome, NodeGene
-from gonzo.neuroevo.networks import networks
+from gonzo.neuroevo.phenotypes import networks
 from gonzo.neuroevo.population import Population
 from gonzo.neuroevo.row_sums import row_sums
 from gonzo.neuroevo.seeds import Episodes

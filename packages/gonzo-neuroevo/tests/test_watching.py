@@ -44,8 +44,9 @@ def test_a_view_of_no_generations_is_refused():
 def test_every_genome_is_in_the_species_plot(watched):
     pytest.importorskip("matplotlib")
     axes = plot_species(watched.history).axes[0]
-    keys = {key for told in watched.history for key in told.species}
-    assert len(axes.collections) == len(keys)
+    sizes = [told.species for told in watched.history]
+    large = {key for told in sizes for key, size in told.items() if size >= 2}  # 5 % of 40
+    assert len(axes.collections) == len(large) + 1
     tops = [band.get_paths()[0].vertices[:, 1].max() for band in axes.collections]
     assert max(tops) == 40
     assert axes.get_xlim() == (0, 5)
@@ -54,3 +55,13 @@ def test_every_genome_is_in_the_species_plot(watched):
     np.testing.assert_allclose(lines[1].get_ydata(), 19.5)
     with pytest.raises(ValueError, match="at least one generation"):
         plot_species([])
+
+
+def test_the_live_view_is_ascii_where_nothing_else_can_be_shown(watched, monkeypatch):
+    console = pytest.importorskip("rich.console")
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    shown = console.Console(file=screen, width=100)
+    monkeypatch.setattr("rich.live.get_console", lambda: shown)
+    with LiveView(12) as view:
+        view(watched, watched.history[-1])
+    assert b"####" in screen.buffer.getvalue()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .gym import GymnasiumProblem
     from .hyperneat import HyperNEAT
     from .neat import NEAT
-    from .networks import networks
+    from .phenotypes import networks
     from .population import Population
     from .supervised import Supervised
 
@@ -32,7 +32,7 @@ _HOME = {
     "Supervised": "supervised",
     "evolve": "evolution",
     "fine_tune": "fine_tuning",
-    "networks": "networks",
+    "networks": "phenotypes",
 }
 
 __all__ = [

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 from gonzo.core.ops.population_forward.functions import ACTIVATIONS, AGGREGATIONS
 
-from .networks import KINDS
+from .phenotypes import KINDS
 
 INITIAL_CONNECTIONS = ("unconnected", "one-input", "partial", "full")
 
@@ -88,6 +88,11 @@ class Choice:
     mutate: float = 0.0
 
     def __post_init__(self) -> None:
+        if isinstance(self.options, str):
+            raise TypeError(
+                f"Choice: expected a tuple of names, got {self.options!r}; did you mean "
+                f"Choice(({self.options!r},))?"
+            )
         if not self.options:
             raise ValueError("Choice: expected at least one option, got none")
         if self.initial != "random" and self.initial not in self.options:
@@ -128,11 +133,13 @@ class NEATConfig:
         enable_existing: a connection that is to be added and exists is enabled.
         split: "any" connection, or an "enabled" one.
         split_activation: the new node's; "" for one as any new node has. With "identity" (and the
-            aggregation "sum") a split leaves the function as it is.
+            aggregation "sum") the split of an enabled connection leaves a feed-forward network's
+            function as it is.
         crossover: probability that a child has two parents.
         interspecies: probability that the second one is of any species.
         equal_parents: of two of equal fitness, whose disjoint and excess genes are inherited: the
-            "first" one's, or "both".
+            "first" one's, the "smaller" one's (fewer connections), or "both". With "both", genomes
+            grow without bound where many have equal fitness.
         disabled: probability that a gene disabled in either parent is disabled in the child.
         distance: "neat-python" or "canonical".
         excess: coefficient of excess genes (in neat-python's distance, of all that do not match).
@@ -220,6 +227,7 @@ class NEATConfig:
     max_connections: int = 0
 
     def __post_init__(self) -> None:
+        self._check_types()
         for name, allowed in _WORDS.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -237,6 +245,8 @@ class NEATConfig:
             least = 2 if f.name == "population" else 1 if f.name == "ticks" else 0
             if isinstance(value, int | float) and not (math.isfinite(value) and value >= least):
                 raise ValueError(f"NEATConfig: expected {f.name} of at least {least}, got {value}")
+        if self.time_step == 0:
+            raise ValueError("NEATConfig: expected time_step above 0, got 0")
         if self.time_constant.low <= 0:
             raise ValueError(
                 f"NEATConfig: expected time constants above 0, got low={self.time_constant.low}"
@@ -246,6 +256,21 @@ class NEATConfig:
                 f"NEATConfig: a species has at least {self.least_species_size} genomes "
                 f"(min_species_size, elitism), the population only {self.population}"
             )
+
+    def _check_types(self) -> None:
+        for f in fields(self):
+            value, wanted = getattr(self, f.name), type(f.default)
+            if wanted is float and type(value) is int:
+                continue
+            if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+                hint = ""
+                if wanted is Choice:
+                    names = (value,) if isinstance(value, str) else value
+                    hint = f"; did you mean Choice({names!r})?"
+                raise TypeError(
+                    f"NEATConfig: expected {f.name} to be of type {wanted.__name__}, got "
+                    f"{value!r}{hint}"
+                )
 
     @property
     def least_species_size(self) -> int:
@@ -268,8 +293,11 @@ class NEATConfig:
     def canonical(cls, population: int = 150) -> NEATConfig:
         """The rules and numbers of Stanley and Miikkulainen (2002), section 4.1.
 
-        Deviation: biases are attributes of nodes, as everywhere since; there, a bias is a
-        connection from an input that is 1. A species of one keeps one parent.
+        Deviation: of equally fit parents the smaller one gives the structure, as in its authors'
+        program; the text lets both give genes at random. Noise is normal, not uniform; the two best
+        species do not stagnate; biases mutate whether the weights do or not. Biases are attributes
+        of nodes, as everywhere since; there, a bias is a connection from an input that is 1. A
+        species of one keeps one parent.
         """
         return cls(
             population=population,
@@ -285,7 +313,7 @@ class NEATConfig:
             split="enabled",
             crossover=0.75,
             interspecies=0.001,
-            equal_parents="both",
+            equal_parents="smaller",
             distance="canonical",
             difference=0.4,
             representatives="random",
@@ -303,7 +331,7 @@ _WORDS = {
     "initial_connections": INITIAL_CONNECTIONS,
     "split": ("any", "enabled"),
     "split_activation": ("", *ACTIVATIONS),
-    "equal_parents": ("first", "both"),
+    "equal_parents": ("first", "smaller", "both"),
     "distance": ("neat-python", "canonical"),
     "representatives": ("nearest", "random"),
     "species_fitness": ("max", "mean", "median", "min"),

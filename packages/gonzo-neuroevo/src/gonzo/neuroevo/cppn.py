@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .config import Choice, NEATConfig
 from .genome import Genome
-from .networks import Networks, networks
+from .phenotypes import Networks, networks
 from .population import Population
 
 __all__ = ["CPPN", "CPPN_ACTIVATIONS", "connection_inputs", "cppn_config", "point_inputs"]

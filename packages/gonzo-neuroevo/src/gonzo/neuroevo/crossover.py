@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 
 from .config import NEATConfig
 from .order import has_cycle
-from .population import CONNECTION_FIELDS, NODE_FIELDS, PAD, Population
+from .population import CONNECTION_FIELDS, KEYS, NODE_FIELDS, PAD, Population
 
 _NUMBERS = ("bias", "response", "time_constant", "activation", "aggregation")
 
@@ -37,7 +37,8 @@ def crossover(
     Args:
         first: the fitter parents, M of them.
         second: the others.
-        equal: (M,) bool, the two are equally fit; `config.equal_parents` says what then.
+        equal: (M,) bool, the two are equally fit; with `config.equal_parents="both"`, the child
+            has the genes of both.
         config: the rules.
         generator: of the coins.
         alone: (M,) bool, there is one parent, given twice, and the child is its copy.
@@ -47,7 +48,7 @@ def crossover(
     """
     children = _matching(first, second, config, generator, alone)
     refused = torch.zeros_like(equal)
-    if config.equal_parents == "first":
+    if config.equal_parents != "both":
         return children, refused
     rows = (equal if alone is None else equal & ~alone).nonzero()[:, 0]
     if not len(rows):
@@ -119,7 +120,7 @@ def _union(children: Population, second: Population) -> tuple[Population, Tensor
         order = keys.masked_fill(~live, PAD).argsort(dim=1, stable=True)
         for name in names:
             joined = torch.cat([getattr(children, name), getattr(second, name)], 1)
-            fill = PAD if name in ("node_key", "innovation", "source", "target") else 0
+            fill = PAD if name in KEYS else 0
             changes[name] = joined.masked_fill(~live, fill).gather(1, order)
     union = children.with_(**changes).crop()
     ends = (union.source * 2**32 + union.target).masked_fill(~union.connection_mask, PAD)

@@ -7,9 +7,8 @@ from torch import Tensor
 from gonzo.core.numba_kernels import kernel, run_rows
 
 from .config import NEATConfig
+from .distance import FEW_GENES
 from .population import Population
-
-FEW_GENES = 20
 
 
 def distance(
@@ -21,6 +20,7 @@ def distance(
     run_rows(
         len(population),
         _distance,
+        FEW_GENES,
         canonical,
         *coefficients,
         _arrays(population),
@@ -46,7 +46,7 @@ def _arrays(genomes: Population) -> tuple:
 
 
 @kernel
-def _distance(start, stop, canonical, c1, c2, c3, genomes, others, result):
+def _distance(start, stop, few, canonical, c1, c2, c3, genomes, others, result):
     node, bias, response, time, act, agg, number, weight, enabled, nodes, edges = genomes
     (
         node_,
@@ -102,7 +102,7 @@ def _distance(start, stop, canonical, c1, c2, c3, genomes, others, result):
             unmatched = edges[p] + edges_[r] - 2 * matched
             genes = max(edges[p], edges_[r])
             if canonical:
-                if genes < FEW_GENES:
+                if genes < few:
                     genes = 1
                 total = (c1 * excess + c2 * (unmatched - excess)) / genes
                 total += c3 * gap / max(matched, 1)

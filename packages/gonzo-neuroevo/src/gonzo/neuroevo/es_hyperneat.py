@@ -25,10 +25,9 @@ from torch import Tensor
 
 from gonzo.core.ops.population_forward.functions import ACTIVATIONS, AGGREGATIONS
 
-from .config import NEATConfig
-from .cppn import connection_inputs, cppn_config
-from .neat import NEAT
-from .networks import Networks, networks
+from .cppn import connection_inputs
+from .encoding import Encoding
+from .phenotypes import Networks, networks
 from .population import PAD, Population
 from .quadtree import Quadtree
 from .substrate import Points
@@ -39,7 +38,7 @@ _POINTS = 2**20  # asked of the CPPNs in one call, about
 
 
 @dataclass(frozen=True)
-class ESHyperNEAT:
+class ESHyperNEAT(Encoding):
     """Turns a population of CPPNs into networks whose hidden nodes they place.
 
     ``ESHyperNEAT(grid(3, at=(-1,)), grid(1, at=(1,))).neat(seed=0)`` is a run of NEAT over such
@@ -124,34 +123,6 @@ class ESHyperNEAT:
     def cppn_outputs(self) -> int:
         """Number of outputs of the genomes: weight, expression with LEO, bias if asked."""
         return 1 + self.leo + self.bias
-
-    def neat(
-        self,
-        config: NEATConfig | None = None,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> NEAT:
-        """Start to evolve CPPNs whose networks these are.
-
-        A run that was saved goes on with ``load_run(path, phenotype=self)``.
-
-        Args:
-            config: numbers and rules of NEAT; by default `cppn_config()`.
-            seed: see `NEAT`.
-            device: see `NEAT`.
-            dtype: see `NEAT`.
-        """
-        return NEAT(
-            self.cppn_inputs,
-            self.cppn_outputs,
-            config or cppn_config(),
-            seed=seed,
-            device=device,
-            dtype=dtype,
-            phenotype=self,
-        )
 
     def __call__(self, population: Population) -> Networks:
         """The networks of P CPPNs."""

@@ -9,7 +9,7 @@ from typing import Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
-from .networks import Networks, Phenotype
+from .phenotypes import Networks, Phenotype
 from .population import Population
 from .problem import Problem, checked_fitness
 from .seeds import Episodes

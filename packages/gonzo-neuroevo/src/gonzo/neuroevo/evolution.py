@@ -17,10 +17,10 @@ from .evaluators import Evaluator, InProcess
 from .generation import Generation
 from .genome import Genome
 from .neat import NEAT
-from .networks import Networks
+from .phenotypes import Networks
 from .population import Population
 from .problem import Problem
-from .saving import save_run
+from .saving import save_run, saved_generation
 from .seeds import Episodes
 
 
@@ -44,8 +44,8 @@ class Outcome(NamedTuple):
 
     Attributes:
         solved: whether a champion reached the target, when it was judged too.
-        generations: evaluated, over all restarts.
-        evaluations: of genomes, over all restarts.
+        generations: evaluated, with those before the run was loaded.
+        evaluations: of genomes, likewise.
         genome: the champion that solved it, else the best by its fitness.
         fitness: with which it was selected.
         judged: its mean score on what is held out; None where it was not judged.
@@ -83,13 +83,23 @@ def evolve(
         checkpoint: a file that holds the run after each generation; `load_run` reads it.
 
     Raises:
-        ValueError: a problem of another number of inputs or outputs, or no generation to do.
+        ValueError: a problem of another number of inputs or outputs, no generation to do, or a
+            checkpoint that holds a later generation.
+        TypeError: no problem.
+        FileNotFoundError: no folder for the checkpoint.
     """
     if generations < 1 or candidates < 1:
         raise ValueError(
             f"evolve: expected 1 or more generations and candidates, got {generations} and "
             f"{candidates}"
         )
+    if not isinstance(problem, Problem):
+        raise TypeError(
+            f"evolve: expected a problem with inputs, outputs and evaluate, got {problem!r}; "
+            "NetworkFitness(function, inputs, outputs) or GenomeFitness make one of a function"
+        )
+    if checkpoint is not None:
+        _check_checkpoint(Path(checkpoint), neat)
     evaluator = evaluator or InProcess()
     size = neat.config.population
     while neat.generation < generations:
@@ -104,7 +114,19 @@ def evolve(
         raise ValueError(f"evolve: there is no generation to do: {neat.generation} are done")
     genome, fitness = neat.best_genome, neat.champion.fitness
     judged = judge(problem, genome, neat) if target is not None else None
-    return Outcome(False, neat.generation, neat.generation * size, genome, fitness, judged)
+    # A run that was interrupted right after it was solved is loaded as one that was solved.
+    solved = target is not None and judged is not None and min(fitness, judged) >= target
+    return Outcome(solved, neat.generation, neat.generation * size, genome, fitness, judged)
+
+
+def _check_checkpoint(path: Path, neat: NEAT) -> None:
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"evolve: there is no folder {path.parent} for the checkpoint")
+    if path.exists() and (there := saved_generation(path)) > neat.generation:
+        raise ValueError(
+            f"evolve: {path} holds a run at generation {there}, this one is at {neat.generation}; "
+            "go on with evolve(load_run(path), …), or delete the file"
+        )
 
 
 class Found(NamedTuple):

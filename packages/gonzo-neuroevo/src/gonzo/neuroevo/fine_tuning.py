@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .networks import Networks
+from .phenotypes import Networks
 from .population import Population
 from .row_sums import row_sums
 
@@ -44,6 +44,12 @@ class FineTuned(NamedTuple):
 
 def mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     """The loss of each network over samples and outputs: (P, S, O) and (S, O) → (P,)."""
+    if targets.shape not in (outputs.shape, outputs.shape[1:]):
+        hint = "; did you mean y[:, None]?" if targets.ndim == 1 else ""
+        raise ValueError(
+            f"expected targets of shape {tuple(outputs.shape[1:])} (samples, outputs), got "
+            f"{tuple(targets.shape)}{hint}"
+        )
     error = (outputs - targets).flatten(1)
     return row_sums(error * error) / error.shape[1]
 

@@ -17,7 +17,7 @@ from .evaluators import FEED_FORWARD
 from .genome import Genome
 from .gym_spaces import Decoder, Encoder, decoder, observation_encoder
 from .lockstep import Lockstep
-from .networks import Networks
+from .phenotypes import Networks
 from .population import Population
 from .seeds import Episodes
 
@@ -29,9 +29,9 @@ class GymnasiumProblem:
 
     Observations are flattened (`Box`) or one-hot (`Discrete`). An action of `Discrete` is the
     largest output, or with ``outputs=1`` and two actions whether the output is above 0 (so give
-    that output a signed activation). Outputs from -1 to 1 span the bounds of a `Box` action, and
-    are clipped to them; where a dimension is unbounded the output is the action. A `MultiBinary`
-    action is 1 where its output is above 0.
+    that output a signed activation). Outputs from -1 to 1 span the bounds of a `Box` action (there,
+    too: tanh, not the config's default sigmoid), and are clipped to them; where a dimension is
+    unbounded the output is the action. A `MultiBinary` action is 1 where its output is above 0.
 
     Args:
         env: an id such as "CartPole-v1", or a function that makes an environment. For other
@@ -63,6 +63,11 @@ class GymnasiumProblem:
         outputs: int | None = None,
         together: int = 1024,
     ) -> None:
+        if not isinstance(env, str) and not callable(env):
+            raise TypeError(
+                f"GymnasiumProblem: expected an id or a function that makes an environment, got "
+                f"{env!r}; pass the id, or a function: each episode has an environment of its own"
+            )
         if episodes < 1 or together < 1 or (max_steps is not None and max_steps < 1):
             raise ValueError(
                 "GymnasiumProblem: expected 1 or more episodes, steps and environments, got "

@@ -27,11 +27,10 @@ from torch import Tensor
 
 from gonzo.core.ops.population_forward.functions import ACTIVATIONS, AGGREGATIONS
 
-from .config import NEATConfig
-from .cppn import connection_inputs, cppn_config
+from .cppn import connection_inputs
+from .encoding import Encoding
 from .genome import ConnectionGene, Genome, NodeGene
-from .neat import NEAT
-from .networks import Networks, networks
+from .phenotypes import Networks, networks
 from .population import Population
 from .substrate import Substrate
 
@@ -39,7 +38,7 @@ __all__ = ["HyperNEAT", "locality_seed"]
 
 
 @dataclass(frozen=True)
-class HyperNEAT:
+class HyperNEAT(Encoding):
     """Turns a population of CPPNs into the networks of their substrates.
 
     ``HyperNEAT(Substrate.layered([3, 4, 1])).neat(seed=0)`` is a run of NEAT over such CPPNs, for
@@ -109,34 +108,6 @@ class HyperNEAT:
     def cppn_outputs(self) -> int:
         """Number of outputs of the genomes: weight, expression with LEO, bias if asked."""
         return 1 + self.leo + self.bias
-
-    def neat(
-        self,
-        config: NEATConfig | None = None,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> NEAT:
-        """Start to evolve CPPNs whose networks these are.
-
-        A run that was saved goes on with ``load_run(path, phenotype=self)``.
-
-        Args:
-            config: numbers and rules of NEAT; by default `cppn_config()`.
-            seed: see `NEAT`.
-            device: see `NEAT`.
-            dtype: see `NEAT`.
-        """
-        return NEAT(
-            self.cppn_inputs,
-            self.cppn_outputs,
-            config or cppn_config(),
-            seed=seed,
-            device=device,
-            dtype=dtype,
-            phenotype=self,
-        )
 
     def __call__(self, population: Population) -> Networks:
         """The substrate networks of P CPPNs."""

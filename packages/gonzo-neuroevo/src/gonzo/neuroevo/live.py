@@ -48,6 +48,11 @@ class LiveView:
         self._live.__enter__()
         return self
 
+    @property
+    def _plain(self) -> bool:
+        """Whether the terminal cannot show more than ASCII."""
+        return not self._live.console.encoding.lower().startswith("utf")
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -68,7 +73,7 @@ class LiveView:
         grid = require("rich.table", extra=_EXTRA).Table.grid(padding=(0, 2))
         grid.add_row("generation", self._progress(told.number + 1, first))
         target = f" of {self._target:g}" if self._target is not None else ""
-        grid.add_row("best", f"{told.best:.4g}{target}  {_sparkline(neat)}")
+        grid.add_row("best", f"{told.best:.4g}{target}  {'' if self._plain else _sparkline(neat)}")
         grid.add_row("mean", f"{told.mean:.4g}")
         champion = neat.champion
         if champion is not None:
@@ -78,7 +83,7 @@ class LiveView:
                 f"{champion.fitness:.4g} in generation {champion.generation}, "
                 f"{nodes} nodes, {connections} connections",
             )
-        grid.add_row("species", _species(told))
+        grid.add_row("species", _species(told, "#" if self._plain else "█"))
         if told.refused:
             grid.add_row("no room", f"{told.refused} mutations in this generation")
         return grid
@@ -89,6 +94,8 @@ class LiveView:
         left = spent / ours * (self._generations - done) if ours else 0.0
         filled = round(24 * done / self._generations)
         bar = "━" * filled + "╌" * (24 - filled)
+        if self._plain:
+            bar = "=" * filled + "-" * (24 - filled)
         minutes, seconds = divmod(round(left), 60)
         return f"{done} of {self._generations} {bar} {minutes}:{seconds:02d} left at most"
 
@@ -103,7 +110,7 @@ def _sparkline(neat: NEAT) -> str:
     return "".join(_BARS[round((value - low) * scale)] for value in best)
 
 
-def _species(told: Generation) -> Any:
+def _species(told: Generation, block: str) -> Any:
     """A stacked bar, a colour for each species by its key."""
     text = require("rich.text", extra=_EXTRA)
     line = text.Text(f"{len(told.species)}  ")
@@ -112,5 +119,5 @@ def _species(told: Generation) -> Any:
     for key, size in told.species.items():
         before, edge = edge, edge + size
         cells = round(_WIDTH * edge / total) - round(_WIDTH * before / total)
-        line.append("█" * cells, style=_COLOURS[key % len(_COLOURS)])
+        line.append(block * cells, style=_COLOURS[key % len(_COLOURS)])
     return line

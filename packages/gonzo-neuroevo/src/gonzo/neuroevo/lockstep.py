@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from .gym_spaces import Decoder, Encoder
-from .networks import Networks
+from .phenotypes import Networks
 
 _DROP_BELOW = 0.5
 """Networks of finished genomes are dropped when fewer than this share of them is needed."""
@@ -102,7 +102,14 @@ class Lockstep:
         i = 0
         try:
             for i, (env, seed) in enumerate(zip(self._envs, self._seeds, strict=True)):
-                rows[i] = self._encode(env.reset(seed=seed)[0])
+                observation, _ = env.reset(seed=seed)
+                encoded = self._encode(observation)
+                if np.shape(encoded) != rows[i].shape:  # or it would be repeated
+                    raise ValueError(
+                        f"the observation has the shape {np.shape(observation)}, which is not the "
+                        "observation space's"
+                    )
+                rows[i] = encoded
         except Exception as error:
             raise self._error(i, 0, f"raised {type(error).__name__}: {error}") from error
         if not np.isfinite(rows).all():

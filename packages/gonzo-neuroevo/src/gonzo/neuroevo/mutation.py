@@ -24,7 +24,7 @@ from .config import Choice, NEATConfig, Number
 from .draws import choose, draw
 from .innovation import Innovations
 from .order import closes_cycle
-from .population import Population
+from .population import CONNECTION_FIELDS, Population
 
 
 class Mutated(NamedTuple):
@@ -228,6 +228,7 @@ def add_connections(
     available = children.inputs + nodes[where] - skipped
     slot = (chance[0] * available).long()
     source_column = torch.where(slot < children.inputs, -1, slot - children.inputs + skipped)
+    source_column = source_column.clamp(max=children.node_key.shape[1] - 1)  # where there is none
     target_column = (chance[1] * nodes[where]).long()
     keys = children.node_key[where]
     source = torch.where(
@@ -244,7 +245,7 @@ def add_connections(
     room = _room(edges + 1, config.max_connections)
     refused = int((allowed & ~room).sum()) if config.max_connections else 0
     grown = children.resize(keys.shape[1], children.weight.shape[1] + 1)
-    grown = grown.with_(**{name: getattr(grown, name).clone() for name in _EDGE_TENSORS})
+    grown = grown.with_(**{name: getattr(grown, name).clone() for name in CONNECTION_FIELDS})
     if config.enable_existing:
         grown.enabled[where, : same.shape[1]] |= same
     made = (allowed & room).nonzero()[:, 0]
@@ -254,9 +255,6 @@ def add_connections(
         number = innovations.connect(source, target)
         _append(grown, (where[made], edges[made]), number, source, target, weight)
     return grown, refused
-
-
-_EDGE_TENSORS = ("innovation", "source", "target", "connection_mask", "enabled", "weight")
 
 
 def _append(

@@ -8,7 +8,7 @@ compete with shared fitness, their best members cross over and mutate, and what 
         fitness = evaluate(neat.networks())
         neat.tell(fitness)
 
-`run` is this loop for a `Problem`, with evaluators, champions judged on held-out episodes, and
+`evolve` is this loop for a `Problem`, with evaluators, champions judged on held-out episodes, and
 checkpoints.
 
 Source:
@@ -17,6 +17,7 @@ Source:
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
@@ -29,12 +30,15 @@ from .generation import Champion, Generation
 from .genome import Genome
 from .initial import descend, initial_population
 from .innovation import Innovations
-from .networks import Networks, Phenotype
 from .order import has_cycle
+from .phenotypes import Networks, Phenotype
 from .population import CONNECTION_FIELDS, NODE_FIELDS, Population
 from .reproduction import rank, reproduce
 from .speciation import divide
 from .species import Species, offspring, survivors
+
+_LARGEST = 1e300  # sums of fitness stay finite
+_LARGEST_KEY = 2**30  # half of what innovations can count to
 
 
 class NEAT:
@@ -82,8 +86,16 @@ class NEAT:
             raise ValueError(
                 f"NEAT: expected 0 or more inputs and 1 or more outputs, got {inputs}, {outputs}"
             )
+        try:
+            seed = operator.index(seed)
+        except TypeError:
+            raise TypeError(f"NEAT: expected a whole number as seed, got {seed!r}") from None
         if not 0 <= seed < 2**63:
             raise ValueError(f"NEAT: expected a seed in 0 … 2^63 - 1, got {seed}")
+        if config is not None and not isinstance(config, NEATConfig):
+            raise TypeError(
+                f"NEAT: expected a NEATConfig, got {config!r}; NEATConfig(population=150), say"
+            )
         self.config = config or NEATConfig()
         self.seed = seed
         self.phenotype = phenotype or Phenotype(
@@ -101,10 +113,11 @@ class NEAT:
                     f"{ancestor.inputs} and {ancestor.outputs}"
                 )
             self.population = descend(ancestor, self.config, self._generator, dtype=dtype)
-        self._check_first()
         self.ids = torch.arange(self.config.population, device=self.population.device)
         self._next_id = self.config.population
         self._innovations = Innovations.after(self.population)
+        self._widths = inputs, outputs
+        self._check_first()
         self.generation = 0
         self.threshold = float(self.config.threshold)
         self.history: list[Generation] = []
@@ -127,20 +140,20 @@ class NEAT:
             ValueError: before the first fitness.
         """
         if self._champion is None:
-            raise ValueError("NEAT: there is no champion before the first call of tell or run")
+            raise ValueError("NEAT: there is no champion before the first call of tell or evolve")
         return self._champion.genome(0)
 
     def best_networks(self) -> Networks:
         """The champion's network, alone."""
         if self._champion is None:
-            raise ValueError("NEAT: there is no champion before the first call of tell or run")
+            raise ValueError("NEAT: there is no champion before the first call of tell or evolve")
         return self.phenotype(self._champion)
 
     def tell(self, fitness: Tensor) -> Generation:
         """Take the fitness of the present generation, and make the next one.
 
         Args:
-            fitness: (P,) finite numbers, larger is better.
+            fitness: (P,) numbers within ±1e300, larger is better.
 
         Returns:
             What was kept about the generation that was told.
@@ -184,18 +197,26 @@ class NEAT:
         return told
 
     def _checked(self, fitness: Tensor) -> Tensor:
+        people = self.population
+        if (len(people), people.inputs, people.outputs) != (len(self.ids), *self._widths):
+            raise ValueError(
+                f"NEAT: expected a population of {len(self.ids)} genomes with {self._widths[0]} "
+                f"inputs and {self._widths[1]} outputs, got {len(people)} with {people.inputs} "
+                f"and {people.outputs}; what replaces neat.population has the same sizes"
+            )
         fitness = torch.as_tensor(fitness, device=self.population.device).detach().double()
         if fitness.shape != self.ids.shape:
             raise ValueError(
                 f"NEAT: expected the fitness of {len(self.ids)} genomes, shape "
                 f"({len(self.ids)},), got {tuple(fitness.shape)}"
             )
-        finite = fitness.isfinite()
-        if not bool(finite.all()):
-            row = int((~finite).int().argmax())
+        good = fitness.abs() <= _LARGEST  # of NaN it is not
+        if not bool(good.all()):
+            row = int((~good).int().argmax())
             raise ValueError(
                 f"NEAT: the fitness of genome {int(self.ids[row])} (position {row}) is "
-                f"{float(fitness[row])}; expected finite numbers: give a failure a low fitness"
+                f"{float(fitness[row])}; expected numbers within ±{_LARGEST:g}: give a failure a "
+                "low fitness such as -1e9"
             )
         return fitness
 
@@ -214,7 +235,7 @@ class NEAT:
             float(people.node_mask.sum(1).double().mean()),
             float(enabled),
             {one.key: int(size) for one, size in zip(self.species, sizes, strict=True)},
-            self.threshold,
+            self._divided_at,
             self._refused,
         )
 
@@ -234,6 +255,7 @@ class NEAT:
 
     def _divide(self, representatives: Population | None, species: list[Species]) -> None:
         """Divide the present generation, and move the threshold if it is to move."""
+        self._divided_at = self.threshold
         division = divide(self.population, representatives, self.config, self.threshold)
         for _ in range(len(division.representatives) - division.old):
             species.append(Species(self._next_species, self.generation, self.generation))
@@ -262,6 +284,11 @@ class NEAT:
                 f"max_nodes={most[0]} and max_connections={most[1]} allow; raise these, or start "
                 'with fewer: initial_connections="one-input", initial_hidden=0'
             )
+        if self._innovations.next_node > _LARGEST_KEY:
+            raise ValueError(
+                f"NEAT: the ancestor has the node key {self._innovations.next_node - 1}, expected "
+                "below 2^30; give its nodes smaller keys"
+            )
         first = self.population.select(slice(0, 1))
         if self.config.kind == "feed-forward" and bool(has_cycle(first)):
             raise ValueError(
@@ -284,6 +311,7 @@ class NEAT:
             "champion": list(self.champion) if self.champion else None,
             "champion_genome": _tensors(self._champion) if self._champion else None,
             "refused": self._refused,
+            "divided_at": self._divided_at,
             "next_species": self._next_species,
             "species": [asdict(one) for one in self.species],
             "representatives": _tensors(self._representatives),
@@ -321,6 +349,7 @@ class NEAT:
         best = state["champion_genome"]
         self._champion = genomes(best) if best else None
         self._refused = state["refused"]
+        self._divided_at = state["divided_at"]
         self._next_species = state["next_species"]
         self.species = [Species(**one) for one in state["species"]]
         self._representatives = genomes(state["representatives"])

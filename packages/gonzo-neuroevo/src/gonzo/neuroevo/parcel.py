@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .networks import Networks
+from .phenotypes import Networks
 from .population import CONNECTION_FIELDS, NODE_FIELDS, PAD, Population
 from .problem import Problem, checked_fitness
 from .seeds import Episodes

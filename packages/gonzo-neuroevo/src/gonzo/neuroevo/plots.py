@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _EXTRA = "gonzo-neuroevo[plot]"
+_SMALL = 0.05
 
 
 def plot_species(history: Sequence[Generation]) -> Figure:
@@ -29,20 +30,27 @@ def plot_species(history: Sequence[Generation]) -> Figure:
         MissingExtraError: matplotlib is not installed.
     """
     figure, axes = _axes(history)
-    keys = sorted({key for told in history for key in told.species})
-    sizes = np.array([[told.species.get(key, 0) for told in history] for key in keys])
+    every = sorted({key for told in history for key in told.species})
+    sizes = np.array([[told.species.get(key, 0) for told in history] for key in every])
+    large = sizes.max(1) >= _SMALL * sizes.sum(0).max()  # the others make one band
+    keys = [key for key, shown in zip(every, large, strict=True) if shown]
+    sizes = np.vstack([sizes[large], sizes[~large].sum(0, keepdims=True)])
     colours = require("matplotlib", extra=_EXTRA).colormaps["tab20"]
     axes.stackplot(
         [told.number for told in history],
         sizes,
-        colors=[colours(key % 20) for key in keys],
+        colors=[*(colours(key % 20) for key in keys), "lightgrey"],
+        rasterized=True,
         linewidth=0.3,
         edgecolor="white",
     )
     axes.set_ylabel("genomes")
     axes.set_ylim(0, sizes.sum(0).max())
     axes.margins(x=0)
-    axes.set_title(f"{len(keys)} species", fontsize="medium")
+    axes.set_title(
+        f"{len(every)} species; grey: those that were never {_SMALL:.0%} of the genomes",
+        fontsize="small",
+    )
     figure.tight_layout()
     return figure
 

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from .evaluators import FEED_FORWARD, check_call, check_ids
-from .networks import Networks
 from .parcel import Parcel, pack, rows_of
+from .phenotypes import Networks
 from .population import Population
 from .problem import Problem
 from .schedule import Schedule, Task, chunk_size

@@ -31,10 +31,10 @@ NODE_FIELDS = (
     "aggregation",
 )
 CONNECTION_FIELDS = ("innovation", "source", "target", "connection_mask", "enabled", "weight")
-_KEYS = ("node_key", "innovation", "source", "target")
+KEYS = ("node_key", "innovation", "source", "target")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Population:
     """P genomes of one number of inputs and outputs.
 
@@ -73,6 +73,13 @@ class Population:
     connection_mask: Tensor
     enabled: Tensor
     weight: Tensor
+
+    def __repr__(self) -> str:
+        """Sizes alone; tensors would fill pages."""
+        return (
+            f"Population({len(self)} genomes, {self.inputs} → {self.outputs}, up to "
+            f"{self.node_key.shape[1]} nodes and {self.weight.shape[1]} connections)"
+        )
 
     def __len__(self) -> int:
         return len(self.node_key)
@@ -203,7 +210,7 @@ class Population:
             missing = width - tensor.shape[1]
             if missing <= 0:
                 return tensor[:, :width]
-            fill = PAD if name in _KEYS else 0  # F.pad would round it to a float
+            fill = PAD if name in KEYS else 0  # F.pad would round it to a float
             return torch.cat([tensor, tensor.new_full((len(tensor), missing), fill)], 1)
 
         return self.map(fit)
@@ -236,7 +243,7 @@ class Population:
             order = kept.logical_not().byte().argsort(dim=1, stable=True)
             live = kept.gather(1, order)
             for name in names:
-                fill = PAD if name in _KEYS else 0
+                fill = PAD if name in KEYS else 0
                 moved[name] = getattr(self, name).gather(1, order).masked_fill_(~live, fill)
         return self.with_(**moved)
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from .networks import Networks
+from .phenotypes import Networks
 from .seeds import Episodes
 
 

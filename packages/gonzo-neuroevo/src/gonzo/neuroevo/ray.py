@@ -25,8 +25,8 @@ from torch import Tensor
 from gonzo.core import require
 
 from .evaluators import FEED_FORWARD, check_call, check_ids
-from .networks import Networks
 from .parcel import Parcel, pack, rows_of, warm_up
+from .phenotypes import Networks
 from .population import Population
 from .problem import Problem
 from .schedule import Schedule, Task, chunk_size

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .genome import Genome
-from .networks import Networks
+from .phenotypes import Networks
 from .population import Population
 from .row_sums import row_sums
 from .seeds import Episodes, episode_seed

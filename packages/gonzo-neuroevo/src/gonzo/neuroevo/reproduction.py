@@ -1,6 +1,6 @@
 """The next generation: champions as they are, and children of the fitter members of each species.
 
-Genomes stay on their device; of a generation only one row of numbers for each species leaves it.
+Genomes stay on their device; only fitness and the sizes of species leave it.
 """
 
 from __future__ import annotations
@@ -47,20 +47,18 @@ def rank(fitness: Tensor, member_of: Tensor, species: int, config: NEATConfig) -
     order = order[member_of[order].argsort(stable=True)]
     size = torch.bincount(member_of, minlength=species)
     start = size.cumsum(0) - size
-    total = torch.zeros(species, dtype=fitness.dtype, device=fitness.device)
-    mean = total.index_add(0, member_of, fitness) / size
-    ranked = fitness[order]
+    ranked = fitness[order].cpu().double().numpy()
+    start, size = start.cpu().numpy(), size.cpu().numpy()
+    # Sums of sorted segments here: a GPU would add in another order every time.
+    mean = np.add.reduceat(ranked, start) / size
     most, least = ranked[start], ranked[start + size - 1]
-    half = start + (size - 1) // 2, start + size // 2
     score = {
         "max": most,
         "min": least,
         "mean": mean,
-        "median": (ranked[half[0]] + ranked[half[1]]) / 2,
+        "median": (ranked[start + (size - 1) // 2] + ranked[start + size // 2]) / 2,
     }[config.species_fitness]
-    table = torch.stack([start.double(), size.double(), mean, score, least, most]).cpu().numpy()
-    counts = table[:2].astype(np.int64)
-    return Ranking(order, counts[0], counts[1], *table[2:])
+    return Ranking(order, start, size, mean, score, least, most)
 
 
 class Offspring(NamedTuple):
@@ -112,7 +110,7 @@ def reproduce(
     children, refused = _breed(population, fitness, ranking.order, begin, among, config, generator)
     mutated = mutate(children, config, innovations, generator)
     following = Population.cat([population.select(champions), mutated.population])
-    return Offspring(following, champions, mutated.refused + refused)
+    return Offspring(following.crop(), champions, mutated.refused + refused)
 
 
 def _breed(
@@ -136,6 +134,9 @@ def _breed(
         second = torch.where(chance[4] < config.crossover, second, first)
     fitter, other = fitness[first], fitness[second]
     swap = other > fitter
+    if config.equal_parents == "smaller":
+        genes = population.connection_mask.sum(1)
+        swap |= (other == fitter) & (genes[second] < genes[first])
     first, second = torch.where(swap, second, first), torch.where(swap, first, second)
     children, refused = crossover(
         population.select(first),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-import pickle
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -13,12 +13,14 @@ import torch
 
 from .config import Choice, NEATConfig, Number
 from .export.whole_file import write_whole
+from .genome import Genome, NodeGene
 from .neat import NEAT
-from .networks import Networks
+from .phenotypes import Networks
 from .population import Population
 
 _FORMAT = "gonzo-neat-run"
 _VERSION = 1
+_DIGEST = 32
 
 
 def save_run(neat: NEAT, path: str | Path) -> None:
@@ -28,11 +30,14 @@ def save_run(neat: NEAT, path: str | Path) -> None:
         "version": _VERSION,
         "inputs": neat.population.inputs,
         "outputs": neat.population.outputs,
+        "phenotype": repr(neat.phenotype),
         "state": neat.state_dict(),
     }
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_whole(Path(path), buffer.getvalue())
+    payload = buffer.getvalue()
+    # torch does not check the contents of its archives.
+    write_whole(Path(path), payload + hashlib.sha256(payload).digest())
 
 
 def load_run(
@@ -52,17 +57,45 @@ def load_run(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or something else.
+        ValueError: it is damaged, or something else, or the phenotype is another one.
     """
     path = Path(path)
-    content = path.read_bytes()
-    try:
-        saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+    saved = _read(path)
+    state = saved["state"]
+    inputs, outputs = saved["inputs"], saved["outputs"]
+    neat = NEAT(
+        inputs,
+        outputs,
+        _config(state["config"]),
+        seed=state["seed"],
+        device=device,
+        dtype=state["population"]["weight"].dtype,
+        phenotype=phenotype,
+        # Any small one: its first generation is replaced at once.
+        ancestor=Genome(inputs, outputs, tuple(NodeGene(key) for key in range(outputs))),
+    )
+    if repr(neat.phenotype) != saved["phenotype"] and " at 0x" not in saved["phenotype"]:
         raise ValueError(
-            f"{path} cannot be read as a run of NEAT: it is damaged, or something else "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})"
-        ) from None
+            f"{path} was saved with the phenotype {saved['phenotype']}, got {neat.phenotype!r}; "
+            "load_run(path, phenotype=…) takes the one that it was saved with"
+        )
+    neat.load_state_dict(state)
+    return neat
+
+
+def saved_generation(path: Path) -> int:
+    """The generation that a file of `save_run` goes on with."""
+    return _read(path)["state"]["generation"]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content = path.read_bytes()
+    payload, digest = content[:-_DIGEST], content[-_DIGEST:]
+    if hashlib.sha256(payload).digest() != digest:
+        raise ValueError(
+            f"{path} cannot be read as a run of NEAT: it is damaged, or was not written by save_run"
+        )
+    saved = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     if not isinstance(saved, dict) or saved.get("format") != _FORMAT:
         raise ValueError(f"{path} is not a run of NEAT; save_run writes one")
     if saved["version"] != _VERSION:
@@ -70,19 +103,7 @@ def load_run(
             f"{path} is of version {saved['version']}, this package reads version {_VERSION}: "
             "read it with the release that wrote it"
         )
-    state = saved["state"]
-    tensors = state["population"]
-    neat = NEAT(
-        saved["inputs"],
-        saved["outputs"],
-        _config(state["config"]),
-        seed=state["seed"],
-        device=device,
-        dtype=tensors["weight"].dtype,
-        phenotype=phenotype,
-    )
-    neat.load_state_dict(state)
-    return neat
+    return saved
 
 
 def _config(saved: dict[str, Any]) -> NEATConfig:

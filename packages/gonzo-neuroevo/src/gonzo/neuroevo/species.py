@@ -6,7 +6,8 @@
 Both give exactly the population's size.
 
 Deviation: where fitness is negative, canonical offspring is by what is above the least of the
-generation. When every species has stagnated, the best stays; neat-python's population dies out.
+species that go on. When every species has stagnated, the best stays; neat-python's population
+dies out.
 
 Source:
     Stanley and Miikkulainen (2002), section 3.3 and 4.1; neat-python 2.0.0.
@@ -112,6 +113,7 @@ def _apportion(weight: NDArray, total: int) -> NDArray[np.int64]:
 
 def _exactly(count: NDArray[np.int64], total: int, smallest: int) -> NDArray[np.int64]:
     """Add to the smallest, or take from the largest, in turn until the sum is `total`."""
+    assert smallest * len(count) <= total, "there are fewer species than have room"
     count = count.copy()
     while (missing := total - int(count.sum())) != 0:
         if missing > 0:

@@ -125,7 +125,7 @@ class Substrate:
 
     @property
     def kind(self) -> str:
-        """How its networks are evaluated: see `gonzo.neuroevo.networks`."""
+        """How its networks are evaluated: see `gonzo.neuroevo.phenotypes`."""
         return "recurrent" if self.recurrent else "feed-forward"
 
     @property

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .genome import Genome
-from .networks import Networks
+from .phenotypes import Networks
 from .population import Population
 from .seeds import Episodes
 from .substrate import Substrate, grid

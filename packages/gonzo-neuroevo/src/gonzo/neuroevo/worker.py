@@ -13,8 +13,8 @@ from multiprocessing.connection import Connection, wait
 
 import torch
 
-from .networks import Networks
 from .parcel import warm_up
+from .phenotypes import Networks
 from .population import Population
 from .problem import Problem
 

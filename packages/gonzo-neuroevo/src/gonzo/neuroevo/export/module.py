@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gonzo.core.ops.population_forward.functions import BOUND, activate, aggregate
 
 from ..genome import Genome
-from ..networks import KINDS
+from ..phenotypes import KINDS
 from .order import check_kind
 from .plan import Group, plan
 

@@ -10,7 +10,7 @@ import json
 import os
 
 from ..genome import ConnectionGene, Genome, NodeGene
-from ..networks import KINDS
+from ..phenotypes import KINDS
 from .neat_python import check_keys, our_activation, our_aggregation, their_node
 from .order import check_kind, incoming, layers
 from .strict_json import Fields, parse, read_text

@@ -20,7 +20,7 @@ from gonzo.core.ops.population_forward.functions import (
 )
 
 from ..genome import Genome
-from ..networks import KINDS
+from ..phenotypes import KINDS
 from .order import check_kind
 from .plan import Group, Plan, plan
 from .whole_file import write_whole

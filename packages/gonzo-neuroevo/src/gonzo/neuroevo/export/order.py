@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ..cycles import describe_cycle
 from ..genome import ConnectionGene, Genome, NodeGene
-from ..networks import KINDS
+from ..phenotypes import KINDS
 
 __all__ = ["check_kind", "incoming", "layers", "needed"]
 

@@ -79,6 +79,7 @@ def main(config: Config, run: Run) -> dict[str, float]:
         generations=config.generations,
         target=config.target,
         held_out=config.held_out,
+        names=("cos θ₁", "sin θ₁", "cos θ₂", "sin θ₂", "ω₁", "ω₂"),
     )
     scores = [one.score for one in found]
     return {

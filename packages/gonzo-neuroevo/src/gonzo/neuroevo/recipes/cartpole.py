@@ -78,6 +78,7 @@ def main(config: Config, run: Run) -> dict[str, float]:
         generations=config.generations,
         target=TARGET,
         held_out=config.held_out,
+        names=("position", "velocity", "angle", "angular velocity"),
     )
     scores = [one.score for one in found]
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -40,8 +41,12 @@ def champions(
     generations: int,
     target: float,
     held_out: int,
+    names: tuple[str, ...],
 ) -> list[Champion]:
-    """Evolve `runs` times, and judge each champion on `held_out` more episodes."""
+    """Evolve `runs` times, and judge each champion on `held_out` more episodes.
+
+    The inputs have `names` in the picture of the best.
+    """
     torch.set_num_threads(1)
     found = []
     for index in range(runs):
@@ -64,6 +69,7 @@ def champions(
         if index == 0:
             run.figure("species", plot_species(trial.neat.history))
     best = max(found, key=lambda one: one.score)
-    run.image("champion", to_svg(best.genome))
+    run.image("champion", to_svg(best.genome, {-1 - i: name for i, name in enumerate(names)}))
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pictures need no window; SDL looks for one
     run.image("rollout", write_gif(problem.record(best.genome, seed=1)), "gif")
     return found

@@ -35,7 +35,7 @@ from gonzo.lab.training import require
 from gonzo.neuroevo.config import Choice, NEATConfig
 from gonzo.neuroevo.gym import GymnasiumProblem
 from gonzo.neuroevo.neat import NEAT
-from gonzo.neuroevo.networks import Phenotype
+from gonzo.neuroevo.phenotypes import Phenotype
 from gonzo.neuroevo.population import Population
 from gonzo.neuroevo.problem import Problem
 from gonzo.neuroevo.recipes.fixed_topology import FixedTopology, cma_es, random_search

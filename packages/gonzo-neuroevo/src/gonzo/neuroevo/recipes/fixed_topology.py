@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from gonzo.core import require
 from gonzo.neuroevo.genome import ConnectionGene, Genome, NodeGene
-from gonzo.neuroevo.networks import networks
+from gonzo.neuroevo.phenotypes import networks
 from gonzo.neuroevo.population import Population
 from gonzo.neuroevo.problem import Problem
 from gonzo.neuroevo.seeds import Episodes

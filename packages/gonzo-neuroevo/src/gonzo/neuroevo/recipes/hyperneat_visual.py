@@ -46,7 +46,7 @@ class Config:
     """Placements shown."""
     runs: int = 5
     population: int = 100
-    generations: int = 150
+    generations: int = 300
 
     def __post_init__(self) -> None:
         require(self.side >= 5, f"side of at least 5, got {self.side}")
@@ -81,7 +81,7 @@ RECIPE = Recipe(
         ),
         "cpu": Preset(
             Config(),
-            time="8 min on one core",
+            time="12 min on one core",
             targets=[Target("with_distance", "<", 0.5), Target("ratio", "<", 0.5)],
             reduced=["5 runs"],
         ),
@@ -136,7 +136,9 @@ def main(config: Config, run: Run) -> dict[str, float]:
         if index == 0:
             run.figure("species", plot_species(arms["hyperneat"].history))
             run.figure("fitness", plot_fitness(arms["hyperneat"].history))
-            run.image("cppn", to_svg(arms["hyperneat"].best_genome))
+            names = dict(enumerate(("from x", "from y", "to x", "to y", "1")))
+            named = {-1 - i: name for i, name in names.items()}
+            run.image("cppn", to_svg(arms["hyperneat"].best_genome, named))
     medians = {name: statistics.median(values) for name, values in results.items()}
     return medians | {
         "ratio": medians["hyperneat"] / medians["direct"],

@@ -33,7 +33,7 @@ from gonzo.neuroevo.export.picture import to_svg
 from gonzo.neuroevo.fine_tuning import fine_tune
 from gonzo.neuroevo.genome import Genome
 from gonzo.neuroevo.neat import NEAT
-from gonzo.neuroevo.networks import networks
+from gonzo.neuroevo.phenotypes import networks
 from gonzo.neuroevo.population import Population
 from gonzo.neuroevo.regression import SymbolicRegression
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from gonzo.core.ops.population_forward import population_forward
+from gonzo.core.ops.population_forward.functions import BOUND
 
 from .cycles import describe_cycle
 from .order import Order, evaluation_order
@@ -88,7 +89,7 @@ def networks(
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Networks:
     """P networks. `networks` makes them.
 
@@ -124,6 +125,10 @@ class Networks:
         """Number of outputs."""
         return self.origin.outputs
 
+    def __repr__(self) -> str:
+        """Sizes alone; tensors would fill pages."""
+        return f"{type(self).__name__}({len(self)} networks, {self.inputs} → {self.outputs})"
+
     def __len__(self) -> int:
         return len(self.weight)
 
@@ -139,7 +144,7 @@ class Networks:
         Raises:
             ValueError: another shape, or inputs that are not finite.
         """
-        self._check(x)
+        x = self._checked(x)
         state = self.rest(x.shape[-2])
         y = state
         for _ in range(self.ticks):
@@ -161,8 +166,7 @@ class Networks:
         Returns:
             Outputs (P, S, outputs) and the next state. The one given is not changed.
         """
-        self._check(x)
-        return self._tick(x, state)
+        return self._tick(self._checked(x), state)
 
     def _tick(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
@@ -208,14 +212,20 @@ class Networks:
             outputs,
         )
 
-    def _check(self, x: Tensor) -> None:
+    def _checked(self, x: Tensor) -> Tensor:
+        """The inputs as a tensor like the weights, which lists and arrays become too."""
+        if not isinstance(x, Tensor) or x.dtype != self.weight.dtype:
+            x = torch.as_tensor(x, dtype=self.weight.dtype, device=self.weight.device)
         if x.ndim not in (2, 3) or x.shape[-1] != self.inputs:
             raise ValueError(
                 f"networks: expected inputs of shape (samples, {self.inputs}) or "
                 f"({len(self)}, samples, {self.inputs}), got {tuple(x.shape)}"
             )
-        if x.device.type == "cpu" and not bool(x.isfinite().all()):
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return x  # to look at the values would wait for the device, or break the graph
+        if not bool(x.isfinite().all()):
             raise ValueError("networks: the inputs hold NaN or infinite values; expected numbers")
+        return x
 
 
 _BY_GENOME = ("weight", "bias", "response", "activation", "aggregation")
@@ -226,8 +236,7 @@ class FeedForward(Networks):
 
     def __call__(self, x: Tensor) -> Tensor:
         """See `Networks`."""
-        self._check(x)
-        return self._evaluate(x, self.order.outputs, self.order.nodes)
+        return self._evaluate(self._checked(x), self.order.outputs, self.order.nodes)
 
     def rest(self, samples: int) -> Tensor:
         """An empty state (P, S, 0)."""
@@ -261,6 +270,7 @@ class ContinuousTime(Recurrent):
         tau = self.origin.time_constant.gather(1, self.order.node_gene)
         rate = self.time_step / tau.where(tau > 0, 1)  # padding has none
         state = state + rate[:, None] * (self._next_values(x, state) - state)
+        state = state.clamp(-BOUND, BOUND)  # steps of more than twice τ diverge
         return state[..., : self.outputs], state
 
 

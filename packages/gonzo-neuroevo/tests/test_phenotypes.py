@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from gonzo.core.ops.population_forward.functions import activate, aggregate
 from gonzo.neuroevo import order
 from gonzo.neuroevo.genome import ConnectionGene, Genome, NodeGene
-from gonzo.neuroevo.networks import networks
 from gonzo.neuroevo.order import evaluation_order
+from gonzo.neuroevo.phenotypes import networks
 from gonzo.neuroevo.population import Population
 
 
@@ -244,3 +244,29 @@ def test_kinds_that_do_not_exist(grown):
         networks(grown(4), "feedforward")
     with pytest.raises(ValueError, match="at least 1 tick"):
         networks(grown(4), "recurrent", ticks=0)
+
+
+def test_lists_and_other_numbers_are_inputs_too(grown):
+    nets = networks(grown(4, dtype=torch.float32))
+    x = [[1, 2, 3]]
+    expected = nets(torch.tensor(x, dtype=torch.float32))
+    for one in (x, torch.tensor(x), torch.tensor(x).double().numpy()):
+        assert torch.equal(nets(one), expected)
+
+
+def test_steps_beyond_twice_the_time_constant_stay_numbers():
+    genome = Genome(1, 1, (NodeGene(0, time_constant=0.01),), (ConnectionGene(-1, 0, 1.0),))
+    nets = networks(Population.from_genomes([genome]), "ctrnn", time_step=0.1)
+    state = nets.rest(1)
+    for _ in range(500):
+        y, state = nets.step(torch.ones(1, 1), state)
+    assert y.isfinite().all()
+
+
+@pytest.mark.compile
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own imports
+def test_networks_compile_into_one_graph(grown):
+    nets = networks(grown(5, kind="recurrent", dtype=torch.float32), "recurrent", ticks=1)
+    x = torch.randn(3, 3)
+    compiled = torch.compile(lambda x: nets(x) * 2, fullgraph=True)
+    torch.testing.assert_close(compiled(x), nets(x) * 2, rtol=0, atol=0)
