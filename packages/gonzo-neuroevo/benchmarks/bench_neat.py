@@ -16,7 +16,7 @@ from gonzo.neuroevo.seeds import Episodes
 from gonzo.neuroevo.supervised import xor
 
 WARM, TIMED = 20, 21
-TESTS = ["tests/test_neat.py", "tests/test_networks.py"]
+TESTS = ["tests/test_neat.py", "tests/test_phenotypes.py"]
 SEEDS = 20
 UNSEEN = 10_000_019
 NO_PEER = "TensorNEAT, the peer due, is not on the package index"
