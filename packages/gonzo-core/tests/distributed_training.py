@@ -55,6 +55,7 @@ def main(path):
         parameters = torch.cat([parameter.flatten() for parameter in model.parameters()])
         Path(path).write_text(json.dumps({"losses": losses, "parameters": parameters.tolist()}))
     if world > 1:
+        dist.barrier()  # gloo can abort in a process that leaves while the other still talks
         dist.destroy_process_group()
 
 
