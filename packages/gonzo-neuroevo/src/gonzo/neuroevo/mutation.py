@@ -5,6 +5,8 @@ and innovation numbers from `Innovations`, which gives the same ones to the same
 genomes of a generation.
 
 Deviation: genes are deleted first and added then, so that new genes stay the last of their row.
+Numbers mutate before structure does, so a new gene keeps its first weight for a generation; and in
+recurrent networks a new connection may start at an output. neat-python does neither.
 
 Source:
     Stanley and Miikkulainen (2002), sections 3.1 and 3.2.
