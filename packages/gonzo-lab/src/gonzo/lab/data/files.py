@@ -2,10 +2,12 @@
 
 import gzip
 import hashlib
+import lzma
 import os
 import urllib.error
 import urllib.request
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +22,19 @@ DATA_DIR_VARIABLE = "GONZO_DATA_DIR"
 _CHUNK_BYTES = 1 << 16
 
 
+# How a compressed file starts, what it is called, and what decompresses it.
+_COMPRESSIONS: tuple[tuple[bytes, str, Callable[[bytes], bytes]], ...] = (
+    (b"\x1f\x8b", "gzip", gzip.decompress),
+    (b"\xfd7zXZ\x00", "xz", lzma.decompress),
+)
+
+
 @dataclass(frozen=True)
 class DataFile:
-    """One gzip-compressed file of a data set.
+    """One file of a data set, compressed with gzip or xz.
 
     Args:
-        name: its file name, ending in `.gz`.
+        name: its file name, ending in `.gz` or `.xz`.
         sha256: of the decompressed content, because every mirror compresses in its own way.
         size: of the decompressed content, in bytes.
     """
@@ -35,22 +44,29 @@ class DataFile:
     size: int
 
     def unpack(self, content: bytes) -> bytes:
-        """Decompress `content` if it is gzip, and check it.
+        """Decompress `content` if it is gzip or xz, and check it.
 
         Raises:
             ValueError: it is damaged, or something else.
         """
-        if content[:2] == b"\x1f\x8b":
-            try:
-                content = gzip.decompress(content)
-            except (EOFError, OSError, zlib.error) as error:
-                raise ValueError(f"the gzip file is damaged: {error}") from error
+        for start, kind, decompress in _COMPRESSIONS:
+            if content.startswith(start):
+                try:
+                    content = decompress(content)
+                except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+                    raise ValueError(f"the {kind} file is damaged: {error}") from error
+                break
         if len(content) != self.size:
             raise ValueError(f"expected {self.size:,} bytes of content, got {len(content):,}")
         digest = hashlib.sha256(content).hexdigest()
         if digest != self.sha256:
             raise ValueError(f"expected content of SHA-256 {self.sha256}, got {digest}")
         return content
+
+    @property
+    def plain_name(self) -> str:
+        """The file name of its decompressed content."""
+        return self.name.removesuffix(".gz").removesuffix(".xz")
 
     def read(self, path: Path) -> bytes:
         """Return the checked, decompressed content of a file on this machine.
@@ -93,7 +109,7 @@ def search_path(data_set: str, data_dir: Path | None) -> list[Path]:
 def find(file: DataFile, folders: list[Path]) -> Path | None:
     """Return the first of `folders`' copies of `file`, compressed or not; None without one."""
     for folder in folders:
-        for name in (file.name, file.name.removesuffix(".gz")):
+        for name in (file.name, file.plain_name):
             if (folder / name).is_file():
                 return folder / name
     return None

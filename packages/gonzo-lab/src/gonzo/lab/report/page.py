@@ -1,7 +1,5 @@
 """The page: a summary, then a section per recipe with our numbers beside the paper's."""
 
-import base64
-import re
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -10,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from gonzo.lab.atomic import write_bytes
-from gonzo.lab.directory import IMAGES
-from gonzo.lab.metrics import Curves
 from gonzo.lab.overview import Outcome
 from gonzo.lab.progress import format_seconds
 from gonzo.lab.recipe import Metric, Verdict
-from gonzo.lab.report.chart import COLOURS, Series, line_chart
+from gonzo.lab.report.drawings import charts, figures
 from gonzo.lab.report.gather import ReportedRecipe, ReportedRun, gather
 
-_STYLE = Path(__file__).with_name("style.css")
+STYLE = Path(__file__).with_name("style.css")
 
 
 def write_report(runs_dir: Path, output: Path | None = None) -> Path:
@@ -44,7 +40,7 @@ def render(recipes: list[ReportedRecipe], problems: list[str]) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<title>gonzo report, {today}</title><style>{_STYLE.read_text()}</style></head><body>"
+        f"<title>gonzo report, {today}</title><style>{STYLE.read_text()}</style></head><body>"
         f'<header><h1>gonzo</h1><p class="lead">What the papers claim, and what came out here.'
         f"</p><p>{chips}</p></header><main>{_summary(recipes)}{failures}{body}</main>"
         f"<footer>Written by <code>gonzo report</code> on {today}. Curves show the mean of "
@@ -103,7 +99,7 @@ def _run(run: ReportedRun) -> str:
     else:
         facts = _comparison(outcome) + _reduced(outcome.result)
     details = _details(outcome.result) if outcome.result else ""
-    drawn = _charts(run.curves) + _figures(run.figures)
+    drawn = charts(run.curves) + figures(run.figures)
     plots = f'<div class="charts">{drawn}</div>' if drawn else ""
     changed = ", changed" if (outcome.result or {}).get("changed") else ""
     return (
@@ -162,47 +158,6 @@ def _reduced(result: dict[str, Any]) -> str:
         changed = ", ".join(f"{name} = {value}" for name, value in result["changed"].items())
         parts.append(f"Changed from the preset: {changed}.")
     return f'<p class="faint">{escape(" ".join(parts))}</p>' if parts else ""
-
-
-def _charts(curves: dict[str, Curves]) -> str:
-    names = _loop_names(list(curves))
-    # Lines that differ only in a number at the end are repetitions: one colour for all.
-    groups = list(dict.fromkeys(_group(name) for name in names.values()))
-    metrics = list(dict.fromkeys(metric for logged in curves.values() for metric in logged))
-    charts = []
-    for metric in metrics:
-        lines = [
-            Series(names[loop], groups.index(_group(names[loop])) % COLOURS, logged[metric])
-            for loop, logged in curves.items()
-            if metric in logged
-        ]
-        charts.append(line_chart(metric, lines))
-    return "".join(charts)
-
-
-def _loop_names(loops: list[str]) -> dict[str, str]:
-    # "hippo/train" and "random/train" read better as "hippo" and "random".
-    ends = {loop.rpartition("/")[2] for loop in loops}
-    if len(ends) == 1 and all("/" in loop for loop in loops):
-        return {loop: loop.rpartition("/")[0] for loop in loops}
-    return {loop: loop for loop in loops}
-
-
-def _group(name: str) -> str:
-    return re.sub(r"[-_.]?(seed)?[-_]?\d+$", "", name)
-
-
-def _figures(figures: Iterable[Path]) -> str:
-    images = []
-    for path in figures:
-        content = base64.b64encode(path.read_bytes()).decode()
-        source = f"data:{IMAGES[path.suffix[1:]]};base64,{content}"
-        # As an image, so that the ids inside one figure cannot meet those of another.
-        images.append(
-            f'<figure class="drawn"><figcaption>{escape(path.stem)}</figcaption>'
-            f'<img alt="{escape(path.stem)}" src="{source}"></figure>'
-        )
-    return "".join(images)
 
 
 def _details(result: dict[str, Any]) -> str:
