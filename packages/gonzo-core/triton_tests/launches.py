@@ -147,8 +147,23 @@ def _population_forward(device: str) -> None:
         triton.backward(real(networks, samples, 2), inputs, *network, not shared)
 
 
+def _csls_topk(device: str) -> None:
+    from gonzo.core.ops.csls_topk import triton
+
+    # A dictionary of two words each, whose means keep 10; the most that one walk finds.
+    for words, d, k, dtype in (
+        (20000, 300, 2, torch.float32),
+        (13787, 100, 16, torch.float32),
+        (20000, 300, 16, torch.float64),
+    ):
+        x = torch.empty(words, d, dtype=dtype, device=device)
+        triton.csls_topk(x, x, k, 10, None)
+        triton.inverted_softmax_topk(x, x, k, 30.0, None)
+
+
 CASES: dict[str, Callable[[str], None]] = {
     "cauchy": _cauchy,
+    "csls_topk": _csls_topk,
     "linear_attention": _linear_attention,
     "linear_scan": _linear_scan,
     "ssm_scan": _ssm_scan,

@@ -3,6 +3,7 @@ import types
 from dataclasses import dataclass
 
 import pytest
+
 from gonzo.lab.directory import RunDirectory
 from gonzo.lab.program import Program
 from gonzo.lab.report.run_page import write_run_page
@@ -80,6 +81,7 @@ def test_page_of_a_run(tmp_path):
     )
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "b.svg").write_text("<svg/>")
+    (tmp_path / "figures" / "c.svg").write_text('<svg x="1" width="20.5pt" height="10pt"/>')
     path = write_run_page(
         tmp_path, "A < B", "lead", {"numbers": [("x", "y"), ("1", "<2>")]}, warning="worthless"
     )
@@ -89,4 +91,6 @@ def test_page_of_a_run(tmp_path):
     assert "<td>&lt;2&gt;" in page
     assert '<p class="problem">worthless</p>' in page
     assert "data:image/svg+xml;base64," in page
+    assert '<figure class="drawn"><figcaption>b<' in page
+    assert '<figure class="drawn wide"><figcaption>c<' in page
     assert 'aria-label="loss by step"' in page

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import tyro
 
 from gonzo.ithemal.commands.predict import load
-from gonzo.ithemal.commands.terminal import print_table, remark, remarks_instead_of_warnings
+from gonzo.lab.terminal import print_table, remark, remarks_instead_of_warnings
 
 if TYPE_CHECKING:
     from gonzo.ithemal.block import BasicBlock

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from gonzo.ithemal.commands.predict import gather, load
-from gonzo.ithemal.commands.terminal import remark, remarks_instead_of_warnings
+from gonzo.lab.terminal import remark, remarks_instead_of_warnings
 
 
 @dataclass(frozen=True)

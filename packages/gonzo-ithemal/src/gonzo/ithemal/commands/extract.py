@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from gonzo.ithemal.commands.terminal import print_table
+from gonzo.lab.terminal import print_table
 
 
 @dataclass(frozen=True)

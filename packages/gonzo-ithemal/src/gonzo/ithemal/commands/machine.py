@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gonzo.ithemal.commands.terminal import print_table
+from gonzo.lab.terminal import print_table
 
 
 @dataclass(frozen=True)

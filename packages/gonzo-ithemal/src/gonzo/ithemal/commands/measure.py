@@ -14,7 +14,7 @@ from typing import Annotated
 
 import tyro
 
-from gonzo.ithemal.commands.terminal import print_table, progress
+from gonzo.lab.terminal import print_table, progress
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from gonzo.ithemal.commands.compare import Measured, read_measured
-from gonzo.ithemal.commands.terminal import print_table, progress, remark
+from gonzo.lab.terminal import print_table, progress, remark
 
 _SECONDS_BETWEEN_CHECKPOINTS = 20.0
 

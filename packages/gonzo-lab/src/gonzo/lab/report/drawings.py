@@ -32,6 +32,12 @@ def charts(curves: dict[str, Curves]) -> str:
     return "".join(drawn)
 
 
+def _is_wide(svg: bytes) -> bool:
+    """Whether a drawing is twice as wide as high, and so wants the whole width of the page."""
+    size = re.search(rb'<svg[^>]*? width="([\d.]+)pt" height="([\d.]+)pt"', svg[:2000])
+    return size is not None and float(size[1]) >= 2 * float(size[2])
+
+
 def _loop_names(loops: list[str]) -> dict[str, str]:
     # "hippo/train" and "random/train" read better as "hippo" and "random".
     ends = {loop.rpartition("/")[2] for loop in loops}
@@ -48,11 +54,13 @@ def figures(paths: Iterable[Path]) -> str:
     """Return pictures as part of the page, so that it needs no other file."""
     images = []
     for path in paths:
-        content = base64.b64encode(path.read_bytes()).decode()
+        data = path.read_bytes()
+        content = base64.b64encode(data).decode()
         source = f"data:{IMAGES[path.suffix[1:]]};base64,{content}"
         # As an image, so that the ids inside one figure cannot meet those of another.
         images.append(
-            f'<figure class="drawn"><figcaption>{escape(path.stem)}</figcaption>'
+            f'<figure class="drawn{" wide" * _is_wide(data)}">'
+            f"<figcaption>{escape(path.stem)}</figcaption>"
             f'<img alt="{escape(path.stem)}" src="{source}"></figure>'
         )
     return "".join(images)

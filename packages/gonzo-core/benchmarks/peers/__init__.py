@@ -1,0 +1,1 @@
+"""What has no package to install, restated from its facts."""

@@ -1,0 +1,1 @@
+"""Runnable experiments; they need the extra `[recipes]`."""
