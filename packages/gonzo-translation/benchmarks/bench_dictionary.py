@@ -10,7 +10,7 @@ import torch
 from peers import muse
 
 from gonzo.core.bench import ValueRow, at_most, main
-from gonzo.translation.refinement import induce_lexicon
+from gonzo.translation.induction import induce_lexicon
 
 TESTS = ["tests/test_peers.py", "tests/test_refinement.py"]
 WORDS, DIM, RANK = 20_000, 300, 15_000

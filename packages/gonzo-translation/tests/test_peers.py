@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from gonzo.translation.adversarial import AdversarialAligner, AdversarialConfig
+from gonzo.translation.induction import induce_lexicon
 from gonzo.translation.orthogonal import procrustes, towards_orthogonal
-from gonzo.translation.refinement import induce_lexicon
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 pytestmark = pytest.mark.skipif(

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from gonzo.translation.criterion import mean_similarity
+from gonzo.translation.induction import induce_lexicon
 from gonzo.translation.orthogonal import nearest_orthogonal, procrustes
-from gonzo.translation.refinement import RefinementConfig, induce_lexicon, refine
+from gonzo.translation.refinement import RefinementConfig, Refiner, refine
 
 
 def scores(x, y, k):
@@ -107,13 +108,46 @@ def test_a_rough_mapping_becomes_exact(config):
 
 def test_the_best_step_is_kept_and_reported():
     x, y, w = languages(noise=0.3)
-    seen = []
-    refined = refine(x, y, bend(w, 0.1), progress=lambda step, value: seen.append((step, value)))
-    assert [step for step, _ in seen] == [1, 2, 3, 4, 5]
-    assert list(refined.criteria[1:]) == [value for _, value in seen]
+    refiner = Refiner(x, y, bend(w, 0.1))
+    seen = [refiner.step() for _ in range(5)]
+    refined = refiner.result()
+    assert list(refined.criteria[1:]) == seen
+    assert torch.equal(refine(x, y, bend(w, 0.1)).mapping, refined.mapping)
     assert refined.criteria[refined.best] == max(refined.criteria)
     assert mean_similarity(x @ refined.mapping.T, y) == pytest.approx(max(refined.criteria))
     assert procrustes(x[refined.pairs[:, 0]], y[refined.pairs[:, 1]]).shape == (12, 12)
+
+
+@pytest.mark.parametrize("direction", ["source-to-target", "target-to-source", "union"])
+@pytest.mark.parametrize("words", [15, 1000])
+def test_one_look_gives_the_same_as_two(direction, words):
+    x, y, w = languages(noise=0.3)
+    start = bend(w, 0.1)
+    config = RefinementConfig(
+        steps=1, direction=direction, max_rank=100, criterion_words=words, criterion_rule="muse"
+    )
+    refined = refine(x, y, start, config)
+    pairs = induce_lexicon(x @ start.T, y, direction=direction, max_rank=100)
+    assert torch.equal(refined.pairs, pairs)
+    after = procrustes(x[pairs[:, 0]], y[pairs[:, 1]])
+    expected = [mean_similarity(x @ m.T, y, words=words, rule="muse") for m in (start, after)]
+    assert refined.criteria == pytest.approx(expected, abs=1e-12)
+
+
+def test_it_goes_on_where_it_was_saved():
+    x, y, w = languages(noise=0.3)
+    whole = refine(x, y, bend(w, 0.1))
+    first = Refiner(x, y, bend(w, 0.1))
+    first.step()
+    first.step()
+    second = Refiner(x, y, torch.eye(12, dtype=torch.float64))
+    second.load_state_dict(first.state_dict())
+    for _ in range(3):
+        second.step()
+    again = second.result()
+    assert torch.equal(again.mapping, whole.mapping)
+    assert torch.equal(again.pairs, whole.pairs)
+    assert again.criteria == whole.criteria
 
 
 def test_a_start_that_nothing_improves_is_returned():
@@ -158,10 +192,14 @@ def test_bad_input():
         induce_lexicon(x, y, max_rank=0)
     with pytest.raises(ValueError, match="expected direction 'source-to-target'"):
         induce_lexicon(x, y, direction="both")  # ty: ignore[invalid-argument-type]
-    with pytest.raises(ValueError, match="no pair is left among words before ranks 60 and 70"):
+    with pytest.raises(ValueError, match=r"no pair is left \(source-to-target, max_rank 15000"):
         induce_lexicon(x, y, threshold=100.0)
     with pytest.raises(ValueError, match="expected max_pairs of at least 0"):
         induce_lexicon(x, y, max_pairs=-1)
+    with pytest.raises(ValueError, match="criterion_words of at least 1, got 0"):
+        refine(x, y, w, RefinementConfig(criterion_words=0))
+    with pytest.raises(ValueError, match="refine: no pair is left"):
+        refine(x, y, w, RefinementConfig(threshold=100.0))
     with pytest.raises(ValueError, match="rule 'paper' or 'muse'"):
         mean_similarity(x, y, rule="best")  # ty: ignore[invalid-argument-type]
     with pytest.raises(ValueError, match="at least 1 word"):

@@ -24,8 +24,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from gonzo.translation.criterion import CriterionRule, mean_similarity
 from gonzo.translation.discriminator import Discriminator
+from gonzo.translation.induction import check_vectors
 from gonzo.translation.orthogonal import towards_orthogonal
-from gonzo.translation.refinement import check_vectors
 
 __all__ = ["AdversarialAligner", "AdversarialConfig", "Draws", "EpochReport"]
 

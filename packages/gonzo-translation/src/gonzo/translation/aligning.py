@@ -114,7 +114,7 @@ def align(
         if method == "rcsls":
             source_map = rcsls(x[pairs[:, 0]], y[pairs[:, 1]], x, y, start=source_map).mapping
         elif refinement.steps:
-            refined = refine(x, y, source_map, refinement)
+            refined = refine(x, y, source_map, refinement, loops=loops)
             source_map, pairs = refined.mapping, refined.pairs
     alignment = Alignment.of(
         source_map, target_map, source=norms[0], target=norms[1], method=method

@@ -15,7 +15,7 @@ from torch.nn.functional import cosine_similarity
 
 from gonzo.core.ops.csls_topk import csls_topk
 
-__all__ = ["CriterionRule", "mean_similarity"]
+__all__ = ["CriterionRule", "mean_similarity", "similarity_of"]
 
 CriterionRule = Literal["paper", "muse"]
 
@@ -47,6 +47,22 @@ def mean_similarity(
         raise ValueError(f"mean_similarity: expected at least 1 word, got {words}")
     rows = torch.arange(min(words, len(mapped)), device=mapped.device)
     best = csls_topk(mapped, target, 1, neighbours=neighbours, rows=rows).indices[:, 0]
+    return similarity_of(mapped, target, best, words, rule)
+
+
+def similarity_of(
+    mapped: Tensor, target: Tensor, best: Tensor, words: int, rule: CriterionRule
+) -> float:
+    """Return the criterion where the best translations of the first words are known.
+
+    Args:
+        mapped: (n, d) source vectors after the mapping.
+        target: (m, d).
+        best: (q,) int64, target rows of the first q source words.
+        words: how many frequent words count.
+        rule: see `mean_similarity`.
+    """
+    rows = torch.arange(len(best), device=mapped.device)
     if rule == "muse":
         # Its filter keeps a rank equal to the limit.
         kept = best <= words

@@ -6,20 +6,18 @@ W      <-  procrustes(source[pairs], target[pairs])
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from gonzo.core.ops.csls_topk import Retrieved, csls_topk, csls_topk_both
-from gonzo.translation.criterion import CriterionRule, mean_similarity
+from gonzo.translation.criterion import CriterionRule, similarity_of
+from gonzo.translation.induction import Direction, Proposal, check_vectors, no_pair, propose
+from gonzo.translation.loops import Loops, PlainLoops
 from gonzo.translation.orthogonal import procrustes
 
-__all__ = ["Direction", "Refined", "RefinementConfig", "induce_lexicon", "refine"]
-
-Direction = Literal["source-to-target", "target-to-source", "union", "intersection"]
+__all__ = ["Refined", "RefinementConfig", "Refiner", "refine"]
 
 
 @dataclass(frozen=True)
@@ -80,57 +78,109 @@ class Refined(NamedTuple):
     best: int
 
 
-def induce_lexicon(
-    mapped: Tensor,
-    target: Tensor,
-    *,
-    direction: Direction = "source-to-target",
-    max_rank: int | tuple[int, int] | None = 15_000,
-    max_pairs: int = 0,
-    min_pairs: int = 0,
-    threshold: float = 0.0,
-    neighbours: int = 10,
-) -> Tensor:
-    """Return the word pairs that CSLS proposes, those with the largest margin first.
-
-    A margin is the difference between a word's best and second best CSLS. The neighbourhood means
-    are taken over the whole vocabularies, whatever `max_rank` is.
+class Refiner:
+    """Refinement one step at a time, for who wants to watch it or to save it.
 
     Args:
-        mapped: (n, d) source vectors after the mapping, the most frequent word first.
-        target: (m, d).
-        direction: this and what follows are explained in `RefinementConfig`.
-        max_rank: see there.
-        max_pairs: see there.
-        min_pairs: see there.
-        threshold: see there.
-        neighbours: see there.
-
-    Returns:
-        (p, 2) int64: source row, target row; without repetition. A union lists the pairs found
-        from the source first.
+        source: (n, d) vectors, the most frequent word first. Their lengths weigh the pairs.
+        target: (m, d) likewise.
+        mapping: (d, d) to start from.
+        config: see `RefinementConfig`; the paper's by default.
 
     Raises:
-        ValueError: a limit is out of range, or no pair is left.
+        ValueError: shapes that do not fit.
     """
-    limits = _ranks(max_rank, len(mapped), len(target))
-    for name, value in (("max_pairs", max_pairs), ("min_pairs", min_pairs)):
-        if value < 0:
-            raise ValueError(f"induce_lexicon: expected {name} of at least 0, got {value}")
-    forward, backward = _best_two(mapped, target, direction, limits, neighbours)
 
-    def chosen(found: Retrieved, swap: bool) -> Tensor:
-        return _choose(found, limits, swap, max_pairs, min_pairs, threshold)
+    def __init__(
+        self,
+        source: Tensor,
+        target: Tensor,
+        mapping: Tensor,
+        config: RefinementConfig | None = None,
+    ) -> None:
+        check_vectors("refine", source, target)
+        if mapping.shape != (target.shape[1], source.shape[1]):
+            raise ValueError(
+                f"refine: expected a mapping of shape ({target.shape[1]}, {source.shape[1]}), "
+                f"got {tuple(mapping.shape)}"
+            )
+        self.config = config or RefinementConfig()
+        if self.config.criterion_words < 1:
+            raise ValueError(
+                f"refine: expected criterion_words of at least 1, got {self.config.criterion_words}"
+            )
+        self._source, self._target = source, target
+        self._mapping = self._best = mapping
+        self._criteria: list[float] = []
+        self._pairs = torch.empty(0, 2, dtype=torch.int64)
+        self._proposed = self._pairs
 
-    there = chosen(forward, False) if forward else None
-    back = chosen(backward, True) if backward else None
-    pairs = _combine(there, back, len(target), direction)
-    if not len(pairs):
-        raise ValueError(
-            f"induce_lexicon: no pair is left among words before ranks {limits[0]} and "
-            f"{limits[1]} ({direction}, threshold {threshold}); raise max_rank or lower threshold"
+    def step(self) -> float:
+        """Solve for W on the pairs that it proposes and return its criterion then.
+
+        Raises:
+            ValueError: it proposes none.
+        """
+        self._look_first()
+        if not len(self._proposed):
+            config = self.config
+            raise ValueError(
+                f"refine: {no_pair(config.direction, config.max_rank, config.threshold)}"
+            )
+        self._pairs = self._proposed
+        rows, columns = self._pairs.unbind(1)
+        self._mapping = procrustes(self._source[rows], self._target[columns])
+        return self._look()
+
+    def result(self) -> Refined:
+        """Return the mapping with the best criterion so far."""
+        self._look_first()
+        criteria = self._criteria
+        return Refined(self._best, tuple(criteria), self._pairs, criteria.index(max(criteria)))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what `load_state_dict` needs to go on from here, all tensors."""
+        return {
+            "mapping": self._mapping,
+            "best": self._best,
+            "criteria": torch.tensor(self._criteria, dtype=torch.float64),
+            "pairs": self._pairs,
+            "proposed": self._proposed,
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from a state that was saved with the same arguments."""
+        self._mapping, self._best = state["mapping"], state["best"]
+        self._criteria = state["criteria"].tolist()
+        self._pairs, self._proposed = state["pairs"], state["proposed"]
+
+    def _look_first(self) -> None:
+        if not self._criteria:
+            self._look()
+
+    def _look(self) -> float:
+        """Take the criterion of W and the pairs that it proposes, in one pass."""
+        config = self.config
+        mapped = self._source @ self._mapping.T
+        found: Proposal = propose(
+            mapped,
+            self._target,
+            direction=config.direction,
+            max_rank=config.max_rank,
+            max_pairs=config.max_pairs,
+            min_pairs=config.min_pairs,
+            threshold=config.threshold,
+            neighbours=config.neighbours,
+            words=config.criterion_words,
         )
-    return pairs
+        value = similarity_of(
+            mapped, self._target, found.best, config.criterion_words, config.criterion_rule
+        )
+        if not self._criteria or value > max(self._criteria):
+            self._best = self._mapping
+        self._criteria.append(value)
+        self._proposed = found.pairs
+        return value
 
 
 def refine(
@@ -139,7 +189,8 @@ def refine(
     mapping: Tensor,
     config: RefinementConfig | None = None,
     *,
-    progress: Callable[[int, float], None] | None = None,
+    loops: Loops | None = None,
+    name: str = "refinement",
 ) -> Refined:
     """Improve `mapping` with the pairs that it finds itself; no translation is needed.
 
@@ -150,134 +201,14 @@ def refine(
         target: (m, d) likewise.
         mapping: (d, d) to start from.
         config: see `RefinementConfig`; the paper's by default.
-        progress: called after every step with its number, from 1, and the criterion.
+        loops: runs the loop and takes down the criterion; `gonzo.lab.Run` makes it resumable.
+        name: of the loop.
 
     Raises:
         ValueError: shapes that do not fit, or no pair is left.
     """
-    config = config or RefinementConfig()
-    check_vectors("refine", source, target)
-    if mapping.shape != (target.shape[1], source.shape[1]):
-        raise ValueError(
-            f"refine: expected a mapping of shape ({target.shape[1]}, {source.shape[1]}), "
-            f"got {tuple(mapping.shape)}"
-        )
-
-    def judged(candidate: Tensor) -> float:
-        return mean_similarity(
-            source @ candidate.T,
-            target,
-            words=config.criterion_words,
-            rule=config.criterion_rule,
-            neighbours=config.neighbours,
-        )
-
-    best = mapping
-    criteria = [judged(mapping)]
-    pairs = torch.empty(0, 2, dtype=torch.int64)
-    for step in range(1, config.steps + 1):
-        pairs = induce_lexicon(
-            source @ mapping.T,
-            target,
-            direction=config.direction,
-            max_rank=config.max_rank,
-            max_pairs=config.max_pairs,
-            min_pairs=config.min_pairs,
-            threshold=config.threshold,
-            neighbours=config.neighbours,
-        )
-        mapping = procrustes(source[pairs[:, 0]], target[pairs[:, 1]])
-        value = judged(mapping)
-        if value > max(criteria):
-            best = mapping
-        criteria.append(value)
-        if progress:
-            progress(step, value)
-    return Refined(best, tuple(criteria), pairs, criteria.index(max(criteria)))
-
-
-def check_vectors(name: str, source: Tensor, target: Tensor) -> None:
-    """Raise ValueError unless the two are vocabularies of one dimension and dtype."""
-    if source.ndim != 2 or target.ndim != 2 or source.shape[1] != target.shape[1]:
-        raise ValueError(
-            f"{name}: expected vectors (n, d) and (m, d) of one dimension d, got "
-            f"{tuple(source.shape)} and {tuple(target.shape)}"
-        )
-    if source.dtype != target.dtype or source.dtype not in (torch.float32, torch.float64):
-        raise ValueError(
-            f"{name}: expected both in float32 or both in float64, got {source.dtype} and "
-            f"{target.dtype}"
-        )
-    if not len(source) or not len(target):
-        raise ValueError(f"{name}: expected words on both sides, got an empty vocabulary")
-
-
-def _ranks(max_rank: int | tuple[int, int] | None, n: int, m: int) -> tuple[int, int]:
-    if max_rank is None:
-        return n, m
-    asked = (max_rank, max_rank) if isinstance(max_rank, int) else max_rank
-    if min(asked) < 1:
-        raise ValueError(f"induce_lexicon: expected max_rank of at least 1, got {max_rank}")
-    return min(asked[0], n), min(asked[1], m)
-
-
-def _best_two(
-    mapped: Tensor, target: Tensor, direction: Direction, limits: tuple[int, int], neighbours: int
-) -> tuple[Retrieved | None, Retrieved | None]:
-    rows = [torch.arange(limit, device=mapped.device) for limit in limits]
-    there, back = min(2, len(target)), min(2, len(mapped))
-    if direction == "source-to-target":
-        return csls_topk(mapped, target, there, neighbours=neighbours, rows=rows[0]), None
-    if direction == "target-to-source":
-        return None, csls_topk(target, mapped, back, neighbours=neighbours, rows=rows[1])
-    if direction not in ("union", "intersection"):
-        raise ValueError(
-            "induce_lexicon: expected direction 'source-to-target', 'target-to-source', 'union' "
-            f"or 'intersection', got {direction!r}"
-        )
-    return csls_topk_both(
-        mapped,
-        target,
-        min(there, back),
-        neighbours=neighbours,
-        source_rows=rows[0],
-        target_rows=rows[1],
-    )
-
-
-def _choose(
-    found: Retrieved,
-    limits: tuple[int, int],
-    swap: bool,
-    max_pairs: int,
-    min_pairs: int,
-    threshold: float,
-) -> Tensor:
-    scores, indices = found
-    if scores.shape[1] == 2:
-        margin = scores[:, 0] - scores[:, 1]
-    else:  # one word to choose from, so nothing is beside it
-        margin = torch.full_like(scores[:, 0], torch.inf)
-    order = margin.argsort(descending=True, stable=True)
-    best = indices[order, 0]
-    pairs = torch.stack((best, order) if swap else (order, best), 1)
-    kept = (pairs[:, 0] < limits[0]) & (pairs[:, 1] < limits[1])
-    pairs, margin = pairs[kept], margin[order][kept]
-    if max_pairs:
-        pairs, margin = pairs[:max_pairs], margin[:max_pairs]
-    if threshold > 0:
-        enough = margin > threshold
-        enough[:min_pairs] = True
-        pairs = pairs[enough]
-    return pairs
-
-
-def _combine(there: Tensor | None, back: Tensor | None, m: int, direction: Direction) -> Tensor:
-    if there is None or back is None:
-        one = there if there is not None else back
-        assert one is not None
-        return one
-    keys, others = (pairs[:, 0] * m + pairs[:, 1] for pairs in (there, back))
-    if direction == "intersection":
-        return there[torch.isin(keys, others)]
-    return torch.cat((there, back[~torch.isin(others, keys)]))
+    loops = loops or PlainLoops()
+    refiner = Refiner(source, target, mapping, config)
+    for step in loops.steps(refiner.config.steps, name=name, refiner=refiner):
+        loops.log(step, criterion=refiner.step())
+    return refiner.result()

@@ -93,6 +93,7 @@ def random_criteria(
     *,
     count: int = 2,
     seed: int = 0,
+    loops: Loops | None = None,
 ) -> tuple[float, ...]:
     """Return the best criteria that refinement reaches from random rotations.
 
@@ -102,14 +103,17 @@ def random_criteria(
         config: of the refinement.
         count: how many rotations.
         seed: of the rotations.
+        loops: runs the loops, named ``random-<number>``.
     """
     generator = torch.Generator().manual_seed(seed)
     found = []
-    for _ in range(count):
+    for number in range(count):
         noise = torch.randn(
             source.shape[1], source.shape[1], generator=generator, dtype=source.dtype
         )
-        found.append(max(refine(source, target, nearest_orthogonal(noise), config).criteria))
+        start = nearest_orthogonal(noise)
+        refined = refine(source, target, start, config, loops=loops, name=f"random-{number}")
+        found.append(max(refined.criteria))
     return tuple(found)
 
 
@@ -130,7 +134,8 @@ def restart(
         seeds: at least one, all different.
         config: of the game.
         refinement: of the refinement.
-        loops: runs the loops, named ``adversarial-<seed>``; `gonzo.lab.Run` makes them resumable.
+        loops: runs the loops, named ``random-…``, ``adversarial-<seed>`` and
+            ``refinement-<seed>``; `gonzo.lab.Run` makes them resumable.
 
     Raises:
         ValueError: no seed, or one twice.
@@ -138,13 +143,15 @@ def restart(
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"restart: expected seeds that differ, at least one, got {list(seeds)}")
     loops = loops or PlainLoops()
-    random = random_criteria(source, target, refinement)
+    random = random_criteria(source, target, refinement, loops=loops)
     least = least_criterion(random)
     reports = []
     for seed in seeds:
         game = AdversarialAligner(source, target, config, seed=seed)
         _play(game, loops, f"adversarial-{seed}")
-        refined = refine(source, target, game.best_mapping, refinement)
+        refined = refine(
+            source, target, game.best_mapping, refinement, loops=loops, name=f"refinement-{seed}"
+        )
         failed = max(refined.criteria) < least
         reports.append(SeedReport(seed, tuple(game.history), refined, failed))
     return StabilityReport(tuple(reports), random)
