@@ -156,6 +156,24 @@ def test_it_goes_on_where_it_was_saved():
     assert second.history == whole.history
 
 
+def test_what_it_gave_out_does_not_change():
+    x, y = cloud(), cloud(50, seed=1)
+    game = AdversarialAligner(x, y, SMALL)
+    game.step()
+    state, best, mapping = game.state_dict(), game.best_mapping, game.mapping
+    before = mapping.clone()
+    for _ in range(3):
+        game.step()
+    expected = game.mapping.clone()
+    assert torch.equal(mapping, before)
+    assert torch.equal(best, before)
+    game.load_state_dict(state)
+    assert torch.equal(game.mapping, before)
+    for _ in range(3):
+        game.step()
+    assert torch.equal(game.mapping, expected)
+
+
 def test_another_seed_is_another_game():
     x, y = cloud(), cloud(50, seed=1)
     first, again, other = (AdversarialAligner(x, y, SMALL, seed=seed).fit() for seed in (0, 0, 1))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gonzo.translation import Embeddings, Lexicon, align, word_translation
-from gonzo.translation.adversarial import AdversarialConfig
+from gonzo.translation.adversarial import AdversarialAligner, AdversarialConfig
 from gonzo.translation.aligning import NEEDS_LEXICON
 from gonzo.translation.refinement import RefinementConfig
 from gonzo.translation.stability import least_criterion, random_criteria, restart
@@ -74,6 +74,33 @@ def test_the_adversarial_way_names_the_seeds_that_failed():
         assert report.failed == (3, 4)
         assert "no seed found a mapping" in str(report)
         assert "worthless" in str(report)
+
+
+def test_a_seed_that_diverges_counts_as_failed_and_the_others_go_on(monkeypatch):
+    english, foreign, _ = languages()
+    played = AdversarialAligner.end_epoch
+    ended = []
+
+    def end_epoch(game):
+        ended.append(game)
+        if len(ended) == 1:
+            game.mapping = game.mapping * float("inf")
+        return played(game)
+
+    monkeypatch.setattr(AdversarialAligner, "end_epoch", end_epoch)
+    config = AdversarialConfig(epochs=1, epoch_steps=2, hidden=4)
+    report = restart(english.vectors, foreign.vectors, [7, 8], config)
+    assert report.seeds[0].failed
+    assert report.seeds[0].criterion == float("-inf")
+    assert report.best.seed == 8
+    assert report.best.criterion > 0
+
+
+def test_it_says_when_self_learning_was_cut(monkeypatch, caplog):
+    monkeypatch.setattr("gonzo.translation.aligning.MOST_ITERATIONS", 3)
+    english, foreign, _ = languages()
+    align(english, foreign)
+    assert "still improving after 3 iterations" in caplog.text
 
 
 def test_a_seed_that_is_better_than_chance_is_kept():

@@ -1,5 +1,7 @@
 """Embeddings as arrays, and that nothing in them is unpickled."""
 
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -149,3 +151,23 @@ def test_words_that_a_format_cannot_hold(tmp_path):
         write_embeddings(Embeddings(("a\0",), torch.ones(1, 2)), tmp_path / "x.npz")
     write_embeddings(Embeddings(("a\nb",), torch.ones(1, 2)), tmp_path / "x.npz")
     assert read_embeddings(tmp_path / "x.npz").words == ("a\nb",)
+
+
+def test_words_that_are_no_characters_are_refused(tmp_path):
+    words = np.array([0x110000, 0x61, 0x62, 0x63], np.uint32).view("U1")
+    as_npz(tmp_path / "x.npz", words=words)
+    with pytest.raises(ValueError, match=r"x\.npz: a word is not Unicode .* is damaged"):
+        read_embeddings(tmp_path / "x.npz")
+
+
+def test_a_shape_below_nothing_is_refused(tmp_path):
+    as_npz(tmp_path / "x.npz")
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (-4, 3), }"
+    array = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile(tmp_path / "x.npz") as whole:
+        words = whole.read("words.npy")
+    with zipfile.ZipFile(tmp_path / "y.npz", "w") as new:
+        new.writestr("words.npy", words)
+        new.writestr("vectors.npy", array)
+    with pytest.raises(ValueError, match=r"y\.npz: expected vectors .*got shape \(-4, 3\)"):
+        read_embeddings(tmp_path / "y.npz")

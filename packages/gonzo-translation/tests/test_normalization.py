@@ -99,3 +99,11 @@ def test_the_argument_is_not_changed():
 def test_what_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("size", [1e25, 1e-30])
+def test_lengths_beyond_the_range_of_squares(size):
+    vectors = torch.tensor([[3.0, 4.0], [1.0, 0.0], [0.0, 0.0]]) * size
+    unit = Normalization(("unit",)).apply(vectors)
+    expected = torch.tensor([[0.6, 0.8], [1.0, 0.0], [0.0, 0.0]])
+    assert torch.allclose(unit, expected, atol=1e-6)

@@ -198,6 +198,8 @@ def test_bad_input():
         induce_lexicon(x, y, max_pairs=-1)
     with pytest.raises(ValueError, match="criterion_words of at least 1, got 0"):
         refine(x, y, w, RefinementConfig(criterion_words=0))
+    with pytest.raises(ValueError, match="rule 'paper' or 'muse'"):
+        refine(x, y, w, RefinementConfig(criterion_rule="best"))  # ty: ignore[invalid-argument-type]
     with pytest.raises(ValueError, match="refine: no pair is left"):
         refine(x, y, w, RefinementConfig(threshold=100.0))
     with pytest.raises(ValueError, match="rule 'paper' or 'muse'"):

@@ -297,6 +297,25 @@ def test_a_zip_of_several_files_is_refused(put, tmp_path):
         read_embeddings(put(cut, "cut.zip"))
 
 
+@pytest.mark.parametrize("at", [6, 8])
+def test_a_zip_that_cannot_be_unpacked_is_refused(put, at):
+    packed = bytearray(zipped(PLAIN))
+    for header, shift in ((0, 0), (packed.find(b"PK\x01\x02"), 2)):
+        packed[header + at + shift] = 99 if at == 8 else packed[header + at + shift] | 1
+    with pytest.raises(ValueError, match=r"zip archive cannot be read \(.*(encrypt|not supported)"):
+        read_embeddings(put(bytes(packed), "x.zip"))
+
+
+def test_blank_lines_take_no_room_for_numbers(put):
+    content = b"1 200000\n" + b"\n" * (1 << 20) + b"a" + b" 0.5" * 200_000 + b"\n"
+    embeddings = read_embeddings(put(content))
+    assert embeddings.words == ("a",)
+    assert (embeddings.vectors == 0.5).all()
+    line = (1 << 20) + 2
+    with pytest.raises(ValueError, match=rf"line {line:,}: expected 200,000 numbers"):
+        read_embeddings(put(content[:-5] + b"\n"))
+
+
 def test_absurd_counts_are_refused_before_anything_is_allocated(put):
     path = put(b"999999999999 1000000\na 1 2\n")
     with pytest.raises(ValueError, match=r"200,000 words of 1,000,000 numbers take 762,939 MiB, "):

@@ -214,6 +214,17 @@ def test_a_text_without_line_ends_does_not_come_into_memory_whole(tmp_path: Path
     assert 0 < longest < 3 * (1 << 20)
 
 
+def test_a_run_without_an_end_is_not_gathered_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_corpus, "_CHUNK_BYTES", 16)
+    monkeypatch.setattr(text_corpus, "_LONGEST_RUN", 64)
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"word " * 100 + b"x" * 500)
+    with pytest.raises(ValueError, match=r"text\.txt: found \d+ bytes without a space or a line"):
+        corpus_text(path, tmp_path)
+
+
 def test_text_that_is_not_there(tmp_path: Path) -> None:
     pytest.importorskip("gensim")
     with pytest.raises(ValueError, match="no text: there is no word in the 0 lines read"):

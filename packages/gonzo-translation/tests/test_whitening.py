@@ -66,6 +66,28 @@ def test_a_direction_without_variance_stays_finite():
     torch.testing.assert_close(x @ a.mT, x @ b.mT, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("pairs", [39, 15])
+def test_fewer_pairs_than_dimensions_map_what_they_span(dtype, pairs):
+    d = 40
+    x = torch.nn.functional.normalize(torch.randn(500, d, dtype=dtype))
+    z = x @ torch.linalg.qr(torch.randn(d, d, dtype=dtype))[0]
+    a, b = reweighted_maps(x[:pairs], z[:pairs])
+    # All correlations are 1, so both maps are rotations of what the pairs span, and 0 beside it.
+    expected = torch.zeros(d, dtype=dtype)
+    expected[-pairs:] = 1
+    for mapping in (a, b):
+        found = torch.linalg.svdvals(mapping).flip(0)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
+    torch.testing.assert_close(x @ a.mT, z @ b.mT, rtol=0, atol=1e-3)  # other words, too
+
+
+def test_pairs_of_zeros_give_maps_to_zero():
+    a, b = reweighted_maps(torch.zeros(4, 3), torch.zeros(4, 3))
+    assert not a.any()
+    assert not b.any()
+
+
 def test_bad_shapes():
     with pytest.raises(ValueError, match=r"got \(3, 2\) and \(4, 2\)"):
         reweighted_maps(torch.zeros(3, 2), torch.zeros(4, 2))

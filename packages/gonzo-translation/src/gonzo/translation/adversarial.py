@@ -27,7 +27,11 @@ from gonzo.translation.discriminator import Discriminator
 from gonzo.translation.induction import check_vectors
 from gonzo.translation.orthogonal import towards_orthogonal
 
-__all__ = ["AdversarialAligner", "AdversarialConfig", "Draws", "EpochReport"]
+__all__ = ["AdversarialAligner", "AdversarialConfig", "DivergedError", "Draws", "EpochReport"]
+
+
+class DivergedError(ValueError):
+    """A game's mapping is no longer finite."""
 
 
 @dataclass(frozen=True)
@@ -268,18 +272,18 @@ class AdversarialAligner:
         gradient = self.discriminator.gradient(
             words @ self.mapping.T, self.config.smoothing, 2 * self.config.batch
         )
-        self.mapping.addmm_(gradient.T, words, alpha=-self.mapping_rate)
-        self.mapping = towards_orthogonal(self.mapping, self.config.orthogonality)
+        moved = self.mapping.addmm(gradient.T, words, alpha=-self.mapping_rate)
+        self.mapping = towards_orthogonal(moved, self.config.orthogonality)
 
     @torch.no_grad()
     def end_epoch(self) -> EpochReport:
         """Take the criterion, remember the mapping if it is the best, change the learning rates.
 
         Raises:
-            ValueError: the mapping is no longer finite.
+            DivergedError: the mapping is no longer finite.
         """
         if not bool(self.mapping.isfinite().all()):
-            raise ValueError(
+            raise DivergedError(
                 "AdversarialAligner: the mapping is no longer finite; lower learning_rate, or "
                 "normalise the vectors"
             )
@@ -324,7 +328,7 @@ class AdversarialAligner:
         return self.best_mapping
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that changes, as tensors and numbers, between any two steps."""
+        """Return a copy of all that changes, as tensors and numbers, between any two steps."""
         return {
             "mapping": self.mapping,
             "best": self._best,
@@ -332,7 +336,7 @@ class AdversarialAligner:
             "generator": self._generator.get_state(),
             "rates": (self.mapping_rate, self.discriminator_rate),
             "worse": self._worse,
-            "losses": self._losses,
+            "losses": self._losses.clone(),
             "history": [tuple(report) for report in self.history],
         }
 

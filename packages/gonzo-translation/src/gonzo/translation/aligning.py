@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
@@ -21,6 +22,8 @@ from gonzo.translation.self_learner import SelfLearned, SelfLearner
 from gonzo.translation.stability import StabilityReport, restart
 
 __all__ = ["Aligned", "Method", "align"]
+
+_log = logging.getLogger("gonzo.translation")
 
 Method = Literal[
     "self-learning", "adversarial", "identical", "supervised", "semi-supervised", "rcsls"
@@ -136,6 +139,11 @@ def _self_learn(
     for step in loops.steps(MOST_ITERATIONS, name="self-learning", learner=learner):
         if not learner.finished:
             loops.log(step, objective=learner.step(), keep=learner.keep)
+    if not learner.finished:
+        _log.warning(
+            "self-learning was still improving after %d iterations; what it has is used",
+            MOST_ITERATIONS,
+        )
     return learner.result()
 
 

@@ -60,7 +60,7 @@ def read_npz(path: Path, rules: ReadRules) -> RawEmbeddings:
                         f"{path}: {rows:,} words of up to {dtype.itemsize // 4:,} characters take "
                         f"more than max_bytes = {rules.max_bytes:,}"
                     )
-                words = _rows(file, path, rows, dtype).tolist()
+                words = _strings(_rows(file, path, rows, dtype), path)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(
             f"{path}: not a whole .npz file ({error}): an interrupted download? Fetch it again"
@@ -143,7 +143,7 @@ def _wanted(rows: int, rules: ReadRules) -> int:
 
 
 def _check_arrays(path: Path, shape: tuple[int, ...], floating: bool, kind: str) -> None:
-    if len(shape) != 2 or not all(shape) or not floating:
+    if len(shape) != 2 or min(shape) < 1 or not floating:
         raise ValueError(
             f"{path}: expected vectors of shape (words, dimension) in float16, float32 or float64, "
             f"got shape {shape} and type {kind}"
@@ -167,6 +167,13 @@ def _npy_header(file: IO[bytes], path: Path, name: str) -> tuple[tuple[int, ...]
             f"{path}: {name} is stored by columns; save it as np.ascontiguousarray({name})"
         )
     return shape, dtype
+
+
+def _strings(words: NDArray, path: Path) -> list[str]:
+    try:
+        return words.tolist()
+    except (ValueError, SystemError) as error:  # a number that is no character
+        raise ValueError(f"{path}: a word is not Unicode ({error}); the file is damaged") from error
 
 
 def _rows(file: IO[bytes], path: Path, count: int, dtype: np.dtype) -> NDArray:

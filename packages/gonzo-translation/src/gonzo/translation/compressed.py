@@ -136,4 +136,9 @@ def _only_member(raw: BinaryIO, path: Path) -> zipfile.ZipExtFile:
             f"{path}: expected a zip archive of one file, found {len(names)} "
             f"({', '.join(names[:5])}); unpack it and name the file you want"
         )
-    return cast(zipfile.ZipExtFile, archive.open(names[0]))
+    try:
+        return cast(zipfile.ZipExtFile, archive.open(names[0]))
+    except (zipfile.BadZipFile, RuntimeError) as error:  # NotImplementedError is one of these
+        raise ValueError(
+            f"{path}: the zip archive cannot be read ({error}); unpack it and name the file"
+        ) from error

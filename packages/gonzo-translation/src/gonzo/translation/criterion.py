@@ -41,8 +41,6 @@ def mean_similarity(
     Raises:
         ValueError: an unknown rule, or fewer than one word.
     """
-    if rule not in ("paper", "muse"):
-        raise ValueError(f"mean_similarity: expected the rule 'paper' or 'muse', got {rule!r}")
     if words < 1:
         raise ValueError(f"mean_similarity: expected at least 1 word, got {words}")
     rows = torch.arange(min(words, len(mapped)), device=mapped.device)
@@ -61,7 +59,12 @@ def similarity_of(
         best: (q,) int64, target rows of the first q source words.
         words: how many frequent words count.
         rule: see `mean_similarity`.
+
+    Raises:
+        ValueError: an unknown rule.
     """
+    if rule not in ("paper", "muse"):
+        raise ValueError(f"mean_similarity: expected the rule 'paper' or 'muse', got {rule!r}")
     rows = torch.arange(len(best), device=mapped.device)
     if rule == "muse":
         # Its filter keeps a rank equal to the limit.

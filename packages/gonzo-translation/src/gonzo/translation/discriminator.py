@@ -20,6 +20,7 @@ from torch.nn.functional import leaky_relu_
 __all__ = ["Discriminator"]
 
 _SLOPE = 0.2
+_PARAMETERS = ("w1", "b1", "w2", "b2", "w3", "b3")
 _leaky_backward = torch.ops.aten.leaky_relu_backward
 
 
@@ -90,12 +91,13 @@ class Discriminator:
         return d1 @ self.w1
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the six parameters by name."""
-        return {name: getattr(self, name) for name in ("w1", "b1", "w2", "b2", "w3", "b3")}
+        """Return a copy of the six parameters by name."""
+        return {name: getattr(self, name).clone() for name in _PARAMETERS}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take parameters over; raises ValueError where a shape differs."""
-        for name, own in self.state_dict().items():
+        for name in _PARAMETERS:
+            own: Tensor = getattr(self, name)
             if state[name].shape != own.shape:
                 raise ValueError(
                     f"Discriminator: expected {name} of shape {tuple(own.shape)}, got "

@@ -127,4 +127,10 @@ def check_steps(steps: Sequence[str]) -> tuple[str, ...]:
 
 def _unit(vectors: Tensor) -> Tensor:
     norms = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    # The squares of very long and of very short vectors are beyond the numbers' range.
+    beyond = norms.isinf() | (norms < torch.finfo(vectors.dtype).tiny ** 0.5)
+    if bool(beyond.any()):
+        largest = vectors.abs().amax(-1, keepdim=True)
+        vectors = torch.where(beyond & (largest > 0), vectors / largest, vectors)
+        norms = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     return vectors / norms.masked_fill(norms == 0, 1)

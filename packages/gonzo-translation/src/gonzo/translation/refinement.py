@@ -150,9 +150,10 @@ class Refiner:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from a state that was saved with the same arguments."""
-        self._mapping, self._best = state["mapping"], state["best"]
+        self._mapping, self._best = (state[name].to(self._source) for name in ("mapping", "best"))
         self._criteria = state["criteria"].tolist()
-        self._pairs, self._proposed = state["pairs"], state["proposed"]
+        device = self._source.device
+        self._pairs, self._proposed = (state[name].to(device) for name in ("pairs", "proposed"))
 
     def _look_first(self) -> None:
         if not self._criteria:

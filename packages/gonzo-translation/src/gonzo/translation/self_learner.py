@@ -65,6 +65,8 @@ class SelfLearner:
     Deviation: the objective is the mean cosine of the best pairs by CSLS, the ones that the mapping
     would be fitted to at p = 1; the authors' code takes the mean of each word's largest cosine.
 
+    Deviation: p grows after 10 iterations without gain; the authors' code waits for 50.
+
     Args:
         source: (n, d) vectors, most frequent word first.
         target: (m, d) vectors of the same dtype.
@@ -195,7 +197,8 @@ class SelfLearner:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from a state that was saved of a learner with the same arguments."""
-        self.pairs, self.mapping = state["pairs"].clone(), state["mapping"].clone()
+        self.pairs = state["pairs"].to(self.source.device, copy=True)
+        self.mapping = state["mapping"].to(self.source, copy=True)
         self.objective = state["objective"].tolist()
         self.keep, self._best, since, finished = state["schedule"].tolist()
         self._since_best, self.finished = int(since), bool(finished)

@@ -4,7 +4,7 @@ On some seeds the game ends nowhere (users of MUSE report it, with the same sett
 vectors). Without translations a failure shows in the unsupervised criterion: a mapping that found
 nothing is refined to no more than what refinement makes of any mapping. So random rotations are
 refined beside the seeds, and a seed counts as failed when its criterion is not clearly above what
-they reach.
+they reach. With fewer than some fifty words chance can look like a finding.
 """
 
 from __future__ import annotations
@@ -15,7 +15,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gonzo.translation.adversarial import AdversarialAligner, AdversarialConfig, EpochReport
+from gonzo.translation.adversarial import (
+    AdversarialAligner,
+    AdversarialConfig,
+    DivergedError,
+    EpochReport,
+)
 from gonzo.translation.loops import Loops, PlainLoops
 from gonzo.translation.orthogonal import nearest_orthogonal
 from gonzo.translation.refinement import Refined, RefinementConfig, refine
@@ -137,6 +142,8 @@ def restart(
         loops: runs the loops, named ``random-…``, ``adversarial-<seed>`` and
             ``refinement-<seed>``; `gonzo.lab.Run` makes them resumable.
 
+    A seed whose mapping diverges counts as failed, with a criterion of minus infinity.
+
     Raises:
         ValueError: no seed, or one twice.
     """
@@ -148,7 +155,13 @@ def restart(
     reports = []
     for seed in seeds:
         game = AdversarialAligner(source, target, config, seed=seed)
-        _play(game, loops, f"adversarial-{seed}")
+        try:
+            _play(game, loops, f"adversarial-{seed}")
+        except DivergedError:
+            none = torch.empty(0, 2, dtype=torch.int64)
+            refined = Refined(game.best_mapping, (float("-inf"),), none, 0)
+            reports.append(SeedReport(seed, tuple(game.history), refined, True))
+            continue
         refined = refine(
             source, target, game.best_mapping, refinement, loops=loops, name=f"refinement-{seed}"
         )

@@ -17,6 +17,7 @@ Text = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 """The path of a file, or several paths (`Path`), or lines of text (`str`)."""
 
 _CHUNK_BYTES = 1 << 20
+_LONGEST_RUN = 1 << 26  # bytes without a space or a line end
 _LINE_WORDS = 1_000  # fastText cuts lines at 1,024 words and gensim at 10,000; so both see the same
 
 
@@ -101,6 +102,11 @@ def _file_lines(path: Path) -> Iterator[str]:
             # A file without line ends must not come into memory whole.
             if not line_end and len(rest) > _CHUNK_BYTES:
                 whole, _, rest = rest.rpartition(b" ")
+                if len(rest) > _LONGEST_RUN:
+                    raise ValueError(
+                        f"{path}: found {len(rest):,} bytes without a space or a line end, "
+                        "expected text"
+                    )
             for line in whole.split(b"\n") if whole else ():
                 number += 1
                 yield _decoded(line, path, number)

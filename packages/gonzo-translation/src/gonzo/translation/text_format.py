@@ -24,6 +24,7 @@ __all__ = ["read_text", "write_text"]
 
 _BLOCK = 1 << 22  # bytes of text in memory at a time
 _LONGEST_LINE = 1 << 26
+_MOST_NUMBERS = 1 << 24  # that room is made for at a time; a block of real lines has fewer
 _FIELD = re.compile(rb"[^ \t]+")
 _COUNT = re.compile(rb"-?\d{1,18}")
 _COMPONENT = re.compile(rb"[-+]?\d*\.\d+([eE][-+]?\d+)?|[-+]?\d+(\.\d*)?[eE][-+]?\d+")
@@ -166,6 +167,11 @@ def _add(table: WordTable, block: bytes, number: int, path: Path, dtype: np.dtyp
     from gonzo.translation.text_numbers import parse_lines
 
     count = block.count(b"\n") + 1
+    if count > 1 and count * table.dimension > _MOST_NUMBERS:  # many of the lines are blank
+        cut = block.rfind(b"\n", 0, len(block) // 2)
+        cut = block.find(b"\n") if cut < 0 else cut
+        above = _add(table, block[:cut], number, path, dtype)
+        return above + _add(table, block[cut + 1 :], number + above, path, dtype)
     numbers = np.empty((count, table.dimension), dtype)
     bounds = np.empty((count, 3), np.int64)
     good = np.empty(count, np.bool_)

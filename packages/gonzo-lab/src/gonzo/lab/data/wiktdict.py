@@ -52,8 +52,8 @@ def wiktdict(
             folder `wiktdict`, compressed or not.
 
     Returns:
-        Pairs of a headword and a translation, sorted by headword; a headword with several
-        translations has several pairs.
+        Pairs of a headword and a translation in file order, which is about alphabetical; a headword
+        with several translations has several pairs, mostly one after the other.
 
     Raises:
         LabError: there is no copy of the file (the message says where to get it), it is damaged,

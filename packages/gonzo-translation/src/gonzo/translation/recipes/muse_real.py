@@ -15,6 +15,8 @@ ones that Wiktionary's word list translates; supervised ones learn from the word
 What differs from the paper: embeddings of 100 dimensions from some 3 million words a language
 instead of 300 from Wikipedia's; the judge is Wiktionary, of which some senses are wrong or missing,
 where the paper had a dictionary made for it; the adversarial game is reduced as `Config` says.
+Sentences are paragraphs of LibreOffice's help; its pages, unaligned, are among the text that the
+embeddings are trained on, so that their words are at home there.
 """
 
 from __future__ import annotations
@@ -40,8 +42,6 @@ from gonzo.translation.retrieval import Method as Score
 from gonzo.translation.sentence_scores import idf_weights, sentence_retrieval, sentence_vectors
 from gonzo.translation.tokenizing import Tokenizer
 from gonzo.translation.word_translation_scores import WordTranslation, word_translation
-
-_TEST_SENTENCES = 1000
 
 
 @dataclass(frozen=True)

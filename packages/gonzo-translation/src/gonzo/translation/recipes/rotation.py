@@ -295,7 +295,10 @@ def _games(run: Run, game: Game, *, even: bool) -> dict[str, float]:
         precision = _precision(pair, refined.mapping.double(), gold, "csls")
         outcomes.append((max(refined.criteria), precision))
     succeeded = sum(precision > 90 for _, precision in outcomes)
-    return {"chosen": max(outcomes)[1], "succeeded": 100 * succeeded / game.seeds}
+    return {
+        "chosen": max(outcomes, key=lambda outcome: outcome[0])[1],
+        "succeeded": 100 * succeeded / game.seeds,
+    }
 
 
 def _precision(pair: Pair, mapping: Tensor, gold: Tensor, method: Method) -> float:
