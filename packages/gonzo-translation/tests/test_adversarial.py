@@ -133,6 +133,8 @@ def test_the_presets_differ_where_the_code_differs_from_the_paper():
     assert (paper.orthogonality, muse.orthogonality) == (0.01, 0.001)
     assert (paper.smoothing, muse.smoothing) == (0.2, 0.1)
     assert (paper.criterion_rule, muse.criterion_rule) == ("paper", "muse")
+    small = AdversarialConfig.small()
+    assert (small.first_mapping_rate, small.learning_rate, small.shrink) == (3.0, 0.1, 1.0)
     assert RefinementConfig.paper().direction == "intersection"
     assert RefinementConfig.muse().direction == "source-to-target"
 

@@ -251,6 +251,30 @@ def test_export_is_the_whole_file_in_the_shared_space(run, languages, tmp_path):
     assert len(a.read_text().splitlines()[1].split()[1].partition(".")[2]) == 5
 
 
+def test_what_is_read_is_not_written_over(run, languages, tmp_path):
+    en, fr, text = tmp_path / "en.vec", tmp_path / "fr.vec", tmp_path / "text.txt"
+    link, out = tmp_path / "link.vec", tmp_path / "out"
+    for file in (en, fr):
+        file.write_bytes((languages / file.name).read_bytes())
+    link.symlink_to(en)
+    text.write_text("The cat sat on the mat.\n" * 30)
+    before = {path: path.read_bytes() for path in (en, fr, text)}
+    run("align", "--src", en, "--tgt", fr, "--method", "identical", "--out", out, "--threads", 1)
+    for arguments in (
+        ("convert", en, link, "--max-words", 3),
+        ("train", "--text", text, "--out", text),
+        ("dictionary", out, "--out", fr),
+        ("export", out, "--out-src", fr),
+        ("export", out, "--out-src", tmp_path / "x.vec", "--out-tgt", link),
+    ):
+        said = one_line(run(*arguments, code=2).err)
+        assert "is read here, and would be lost: write to another file" in said
+    both = ("--out-src", tmp_path / "x.vec", "--out-tgt", tmp_path / "x.vec")
+    assert "expected two files" in one_line(run("export", out, *both, code=2).err)
+    assert {path: path.read_bytes() for path in before} == before
+    assert not (tmp_path / "x.vec").exists()
+
+
 def test_convert(run, languages, tmp_path):
     out = tmp_path / "en.npz"
     said = run("convert", languages / "en.vec", out, "--max-words", 10).err

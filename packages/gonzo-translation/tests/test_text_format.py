@@ -384,3 +384,10 @@ def test_gensim_reads_the_same(put):
     assert np.array_equal(theirs.vectors, embeddings.vectors.numpy())
     theirs.save_word2vec_format(path)
     assert torch.equal(read_embeddings(path).vectors, embeddings.vectors)
+
+
+def test_words_that_are_all_in_another_encoding(tmp_path):
+    path = tmp_path / "cp1252.vec"
+    path.write_bytes("2 2\n\xe9t\xe9 1 2\nfa\xe7on 3 4\n".encode("cp1252"))
+    with pytest.raises(ValueError, match="all 2 words are in another encoding than UTF-8"):
+        read_embeddings(path)

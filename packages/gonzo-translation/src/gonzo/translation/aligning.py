@@ -77,7 +77,8 @@ def align(
             2018), and "semi-supervised" starts self-learning from it, for which 25 pairs can do.
         lexicon: known translations, for the last three.
         normalize: what is done to both vocabularies first; see `Normalization`.
-        adversarial: rules of the game; the paper's by default.
+        adversarial: rules of the game; `AdversarialConfig.small` by default. The paper's take hours
+            a seed on a CPU.
         refinement: rules of refinement; the paper's by default.
         seeds: of the adversarial games; of self-learning the first counts.
         vocabulary: words of each side from which self-learning induces its pairs.
@@ -108,7 +109,8 @@ def align(
         learnt = _self_learn(x, y, start, vocabulary, seeds[0], loops)
         source_map, target_map, pairs = learnt.source_map, learnt.target_map, learnt.pairs
     elif method == "adversarial":
-        stability = restart(x, y, seeds, adversarial, refinement, loops=loops)
+        rules = adversarial or AdversarialConfig.small()
+        stability = restart(x, y, seeds, rules, refinement, loops=loops)
         source_map, pairs = stability.best.refined.mapping, stability.best.refined.pairs
     else:
         assert rows is not None

@@ -159,7 +159,8 @@ def restart(
             _play(game, loops, f"adversarial-{seed}")
         except DivergedError:
             none = torch.empty(0, 2, dtype=torch.int64)
-            refined = Refined(game.best_mapping, (float("-inf"),), none, 0)
+            found = game.best_mapping if game.history else torch.eye(source.shape[1]).to(source)
+            refined = Refined(found, (float("-inf"),), none, 0)
             reports.append(SeedReport(seed, tuple(game.history), refined, True))
             continue
         refined = refine(

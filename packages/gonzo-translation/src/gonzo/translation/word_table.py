@@ -226,7 +226,15 @@ class WordTable:
                 "download? Fetch it again, or keep what is there with allow_truncated=True"
             )
         if not self._index:
-            raise ValueError(f"{self._path}: expected at least one word with a vector, found none")
+            unread = (
+                f": all {self._undecodable:,} words are in another encoding than UTF-8; convert "
+                "the file, with iconv say"
+                if self._undecodable
+                else ""
+            )
+            raise ValueError(
+                f"{self._path}: expected at least one word with a vector, found none{unread}"
+            )
         self._vectors.resize((len(self._index), self.dimension), refcheck=False)
         report = ReadReport(
             self._kind,

@@ -35,8 +35,8 @@ class Options:
             semi-supervised, for which 25 pairs can do.
         lexicon: Known translations, a pair of words a line.
         eval_lexicon: Translations to judge by at the end. Nothing is learnt from them.
-        preset: What the adversarial game and refinement do where the paper's text and MUSE's code
-            differ.
+        preset: Rules of the adversarial game and of refinement. small: for some ten thousand words,
+            minutes a seed; paper and muse: the paper's text and MUSE's code, hours a seed.
         seeds: Of the adversarial games, of which the best is kept. The other methods use the first.
         normalize: What is done to both vocabularies first, in order: unit, center. None with
             --normalize alone.
@@ -60,7 +60,7 @@ class Options:
     ] = "self-learning"
     lexicon: Path | None = None
     eval_lexicon: Path | None = None
-    preset: Literal["paper", "muse"] = "paper"
+    preset: Literal["small", "paper", "muse"] = "small"
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     normalize: tuple[Literal["unit", "center"], ...] = ("unit", "center", "unit")
     max_words: int = 200_000
@@ -100,7 +100,11 @@ def command(options: Options) -> int:
             else:
                 # One of an earlier run must not be taken for that of this one.
                 shutil.rmtree(options.out / ALIGNMENT, ignore_errors=True)
-                result = outcome.reach(options, run)
+                try:
+                    result = outcome.reach(options, run)
+                except ValueError:
+                    _forget(options.out)
+                    raise
                 write_json(file, result)
     except LabError as error:
         raise LabError(str(error).replace("--run-dir", "--out")) from error
@@ -112,7 +116,7 @@ def game_rules(options: Options) -> AdversarialConfig:
     """Return the preset's rules of the adversarial game with what the options change."""
     from gonzo.translation.adversarial import AdversarialConfig
 
-    preset = AdversarialConfig.muse() if options.preset == "muse" else AdversarialConfig.paper()
+    preset = getattr(AdversarialConfig, options.preset)()
     changes = {name: getattr(options, name) for name in ("epochs", "epoch_steps", "hidden")}
     return replace(preset, **{k: v for k, v in changes.items() if v is not None})
 
@@ -172,6 +176,12 @@ def _checked(options: Options) -> dict[str, Any]:
     left_out = ("src", "tgt", "out", "lexicon", "eval_lexicon", "threads", "fresh")
     chosen = {k: v for k, v in asdict(options).items() if k not in left_out}
     return {"command": "align", **sides, "lexicon": lexicon, "config": chosen}
+
+
+def _forget(out: Path) -> None:
+    # What was refused before its first step shall not stand in the way of the corrected command.
+    if {entry.name for entry in out.iterdir()} <= {"lock", "run.json"}:
+        (out / "run.json").unlink(missing_ok=True)
 
 
 def _say_how_to_judge(options: Options, result: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from gonzo.lab.terminal import remark
-from gonzo.translation.commands.reading import read_vectors
+from gonzo.translation.commands.reading import keep_inputs, read_vectors
 
 _TEXT = (".vec", ".txt", ".vec.gz", ".txt.gz")
 _FORMATS = (*_TEXT, ".bin", ".npz", ".safetensors")
@@ -42,6 +42,7 @@ def command(options: Options) -> int:
     from gonzo.translation.embeddings import write_embeddings
 
     check_output(options.write, options.digits)
+    keep_inputs(options.write, [options.read])
     vectors = read_vectors(options.read, options.max_words, options.lowercase, options.partial)
     write_embeddings(vectors, options.write, digits=options.digits)
     remark(f"{len(vectors):,} words in {options.write}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gonzo.lab.terminal import remark
 from gonzo.translation.commands.folder import Chosen, Opened, opened
+from gonzo.translation.commands.reading import keep_inputs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,6 +46,8 @@ def command(options: Options) -> int:
     if options.min_margin < 0:
         raise ValueError(f"expected --min-margin of at least 0, got {options.min_margin}")
     found = opened(options)
+    if options.out is not None:
+        keep_inputs(options.out, found.files)
     words = lines = 0
     seen = ""
 

@@ -1,7 +1,7 @@
 """Write the vectors of both vocabularies in the shared space, for other programs.
 
-The whole files are mapped, rarer words than those that the alignment was found with too; both
-vocabularies are held in memory.
+Without --max-words the whole files are mapped, rarer words than those that the alignment was found
+with too; both vocabularies are held in memory.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from gonzo.lab.terminal import remark
 from gonzo.translation.commands.convert import check_output
 from gonzo.translation.commands.folder import Chosen, opened
+from gonzo.translation.commands.reading import keep_inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +38,14 @@ def command(options: Options) -> int:
 
     if options.out_src is None and options.out_tgt is None:
         raise ValueError("expected where to write: --out-src FILE, --out-tgt FILE or both")
-    for path in (options.out_src, options.out_tgt):
-        if path is not None:
-            check_output(path, options.digits)
+    written = [path for path in (options.out_src, options.out_tgt) if path is not None]
+    for path in written:
+        check_output(path, options.digits)
+    if len({path.resolve() for path in written}) < len(written):
+        raise ValueError(f"expected two files, got {written[0]} for --out-src and --out-tgt")
     found = opened(options, all_words=True)
+    for path in written:
+        keep_inputs(path, found.files)
     if options.out_src is not None:
         write_embeddings(
             found.alignment.mapped_source(found.source), options.out_src, digits=options.digits

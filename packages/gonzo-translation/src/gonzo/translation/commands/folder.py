@@ -59,12 +59,14 @@ class Opened:
         source: the words and their vectors as they were read.
         target: likewise.
         names: of the two languages, for people.
+        files: that the vocabularies were read from.
     """
 
     alignment: Alignment
     source: Embeddings
     target: Embeddings
     names: tuple[str, str]
+    files: tuple[Path, ...] = ()
 
     def mapped(self) -> tuple[Tensor, Tensor]:
         """Return both sides' vectors in the shared space."""
@@ -92,7 +94,7 @@ def opened(options: Chosen, *, all_words: bool = False) -> Opened:
     file = folder / MEMORY
     way_out = "Remove it, and name the vectors with --src and --tgt."
     memory = read_json(file, way_out=way_out) if file.exists() else {}
-    read, names = [], []
+    read, files = [], []
     for side, given in (("source", options.src), ("target", options.tgt)):
         path = _path(side, given, memory, options.directory)
         known = memory.get(side, {})
@@ -106,7 +108,7 @@ def opened(options: Chosen, *, all_words: bool = False) -> Opened:
                 known=given is None,
             )
         )
-        names.append(path.name)
+        files.append(path)
     for side, mapping, vocabulary in zip(
         _OPTION, (alignment.source_map, alignment.target_map), read, strict=True
     ):
@@ -115,7 +117,8 @@ def opened(options: Chosen, *, all_words: bool = False) -> Opened:
                 f"{options.directory} maps {side} vectors of {mapping.shape[1]} numbers, and "
                 f"{_OPTION[side]} has {vocabulary.dim}; give the vectors that it was made with"
             )
-    return Opened(alignment, read[0], read[1], (names[0], names[1]))
+    names = files[0].name, files[1].name
+    return Opened(alignment, read[0], read[1], names, tuple(files))
 
 
 def remember(folder: Path, sides: dict[str, Path], reading: dict[str, Any]) -> None:

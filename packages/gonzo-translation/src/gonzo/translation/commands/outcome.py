@@ -102,6 +102,11 @@ def show(result: dict[str, Any], out: Path) -> None:
         print(f"\n{judged['lexicon']['file']}: {judged['outside']}")
     print(f"{_lead(result)}\nAlignment in {out / ALIGNMENT}, report in {out / 'report.html'}")
     print(f"A dictionary of it: gonzo-translation dictionary {out}")
+    if result["method"] == "self-learning" and not judged:
+        remark(
+            "Nothing here says whether it is right: look at some words with translate-word, or "
+            "judge it by known translations with evaluate"
+        )
 
 
 def hub_rows(hubs: dict[str, Hubness], opened: Opened) -> list[tuple[str, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,19 @@ def fingerprint(path: Path) -> dict[str, Any]:
         file.seek(max(0, size - _END))
         content.update(file.read(_END))
     return {"file": path.name, "bytes": size, "digest": content.hexdigest()[:16]}
+
+
+def keep_inputs(written: Path, read: Iterable[Path]) -> None:
+    """Refuse to write over a file that is read.
+
+    Raises:
+        ValueError: it is one of them, perhaps by another name.
+    """
+    for path in read:
+        if written.resolve() == path.resolve() or (
+            written.exists() and path.exists() and written.samefile(path)
+        ):
+            raise ValueError(f"{written} is read here, and would be lost: write to another file")
 
 
 def read_vectors(

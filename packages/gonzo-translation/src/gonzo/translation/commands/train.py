@@ -12,6 +12,7 @@ from typing import Literal
 
 from gonzo.lab.terminal import progress, remark
 from gonzo.translation.commands.convert import check_output
+from gonzo.translation.commands.reading import keep_inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,7 @@ def command(options: Options) -> int:
     if not options.text:
         raise ValueError("expected --text with at least one file")
     check_output(options.out, None)
+    keep_inputs(options.out, options.text)
     for path in options.text:
         path.open("rb").close()
 

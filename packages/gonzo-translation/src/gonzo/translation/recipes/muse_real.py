@@ -21,7 +21,7 @@ embeddings are trained on, so that their words are at home there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -66,8 +66,7 @@ class Config:
     hidden: int = 256
     batch: int = 64
     dropout: float = 0.5
-    """Of the discriminator's input. With some ten thousand words it learns them by heart
-    otherwise, and wins without telling W anything."""
+    """Of the discriminator's input."""
     mapping_rate: float = 3.0
     """Learning rate of W, whose vectors have length one here."""
 
@@ -81,20 +80,14 @@ class Config:
 
     @property
     def game(self) -> AdversarialConfig:
-        """The reduced game.
-
-        Learning rates are not halved when the criterion falls: before anything is found it goes up
-        and down by chance, and W would come to a halt.
-        """
-        return AdversarialConfig(
+        """The reduced game."""
+        return replace(
+            AdversarialConfig.small(),
             epochs=self.game_epochs,
             epoch_steps=self.epoch_steps,
             hidden=self.hidden,
             batch=self.batch,
             dropout=self.dropout,
-            smoothing=0.1,
-            decay_discriminator=False,
-            shrink=1.0,
             mapping_learning_rate=self.mapping_rate,
         )
 
@@ -254,7 +247,10 @@ def _closer_look(
     run: Run,
 ) -> dict[str, float]:
     scores = _scores(learnt, pair, test)
-    bands = {way: by_frequency(scores[way], edges=(300, 1000)) for way in ("nn", "csls")}
+    bands = {
+        name: by_frequency(scores[way], edges=(300, 1000))
+        for way, name in (("nn", "nearest neighbours"), ("csls", "CSLS"))
+    }
     run.figure(f"{language}-frequency-bands", plot_frequency_bands(bands))
     other = without_identical(scores["csls"], pair.english.words, pair.other.words)
     mapped = learnt.alignment.map_source(pair.english.vectors)
@@ -277,8 +273,8 @@ def _closer_look(
         ),
     )
     return {
-        "frequent": 100 * bands["csls"][0].scores.precision[1],
-        "rare": 100 * bands["csls"][2].scores.precision[1],
+        "frequent": 100 * bands["CSLS"][0].scores.precision[1],
+        "rare": 100 * bands["CSLS"][2].scores.precision[1],
         "not_identical": 100 * other.precision[1],
         "hubs_nn": hubs["nn"].skewness,
         "hubs_csls": hubs["csls"].skewness,
