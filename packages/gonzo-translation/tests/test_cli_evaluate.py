@@ -8,52 +8,10 @@ pytest.importorskip("tyro")
 pytest.importorskip("gonzo.lab")
 pytest.importorskip("matplotlib")
 
-from gonzo.translation import Embeddings, cli, read_embeddings
+from gonzo.translation import Embeddings, read_embeddings
 from gonzo.translation.embeddings import write_embeddings
 
 N, D, ALIKE = 300, 20, 30
-
-
-@pytest.fixture(scope="module")
-def languages(tmp_path_factory):
-    """Two languages whose vectors are rotations of each other, the first 30 words spelt alike."""
-    folder = tmp_path_factory.mktemp("languages")
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(N, D, generator=generator)
-    turn = torch.linalg.qr(torch.randn(D, D, generator=generator)).Q
-    names = [f"{i}" for i in range(ALIKE)]
-    source = Embeddings((*names, *(f"en{i}" for i in range(ALIKE, N))), x)
-    target = Embeddings((*names, *(f"fr{i}" for i in range(ALIKE, N))), x @ turn.T)
-    write_embeddings(source, folder / "en.vec")
-    write_embeddings(target, folder / "fr.vec")
-    write_embeddings(Embeddings(source.words, x[:, : D - 1].clone()), folder / "narrow.vec")
-    pairs = list(zip(source.words, target.words, strict=True))
-    (folder / "learn.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in pairs[:100]))
-    # A fact in plain sight, and a pair that no vocabulary has.
-    (folder / "gold.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in [*pairs, ("no", "non")]))
-    (folder / "turned.tsv").write_text("".join(f"{b}\t{a}\n" for a, b in pairs))
-    return folder
-
-
-@pytest.fixture
-def run(capsys):
-    def called(*arguments, code=0):
-        got = cli.run_command(list(map(str, arguments)))
-        said = capsys.readouterr()
-        assert got == code, said.err
-        return said
-
-    return called
-
-
-@pytest.fixture(scope="module")
-def aligned(languages, tmp_path_factory):
-    """A finished alignment, and what was printed."""
-    folder = tmp_path_factory.mktemp("aligned") / "out"
-    options = ["--src", languages / "en.vec", "--tgt", languages / "fr.vec", "--out", folder]
-    options += ["--method", "supervised", "--lexicon", languages / "learn.tsv", "--threads", "1"]
-    assert cli.run_command(["align", *map(str, options)]) == 0
-    return folder
 
 
 def one_line(text):
