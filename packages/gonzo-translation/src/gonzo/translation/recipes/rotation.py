@@ -52,6 +52,7 @@ _LABELS = {
     "isf": "Procrustes, inverted softmax",
     "self": "self-learning without pairs, CSLS",
 }
+_COLOURS = {"nn": "#c55a11", "csls": "#1f4e79", "isf": "#2e8b57"}
 _CLUSTERS = 20
 _MOST_ITERATIONS = 600
 
@@ -317,7 +318,7 @@ def _curves(
     axes = figure.subplots()
     for method in _METHODS:
         heights = [swept[noise][method] for noise in config.noises]
-        axes.plot(config.noises, heights, "o-", ms=4, label=_LABELS[method])
+        axes.plot(config.noises, heights, "o-", ms=4, color=_COLOURS[method], label=_LABELS[method])
     heights = [values["right"] for values in learned.values()]
     axes.plot(list(learned), heights, "s--", ms=4, color="0.3", label=_LABELS["self"])
     axes.set(xlabel="noise, length as a multiple of the vectors'", ylabel="precision at 1, %")
