@@ -127,8 +127,8 @@ class AdversarialConfig:
         With so few words a discriminator learns them by heart, and then tells W nothing: it is
         smaller here and half of its input is dropped. W, whose gradient is small for short vectors,
         has a larger rate, and one that is not halved: before anything is found the criterion goes
-        up and down by chance. With these rules the game succeeds on vocabularies that small, on most
-        seeds (``translation.muse-real``).
+        up and down by chance. With these rules the game succeeds on vocabularies that small, on
+        most seeds (``translation.muse-real``).
         """
         return cls(
             epochs=12,
