@@ -13,6 +13,7 @@ from gonzo.core.testing import (
     TOLERANCE,
     assert_close,
     compare_backends,
+    imports_from,
     poisoned_allocations,
     relative_rms,
 )
@@ -184,3 +185,26 @@ def test_backends_of_an_op_without_gradients():
         return (x > 0).to(x.dtype).sum(0)
 
     compare_backends(count, {"x": torch.randn(4, 3)}, backends=[None])
+
+
+def test_folders_with_modules_of_one_name_do_not_meet(tmp_path):
+    for name in ("one", "two"):
+        package = tmp_path / name / "peers"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("")
+        (package / "algorithm.py").write_text(f"NAME = {name!r}\n")
+        (tmp_path / name / "bench_it.py").write_text("from peers import algorithm\n")
+    before = list(sys.path)
+    with imports_from(tmp_path / "one"):
+        import bench_it
+
+        assert bench_it.algorithm.NAME == "one"
+        with imports_from(tmp_path / "two"):
+            import bench_it
+
+            assert bench_it.algorithm.NAME == "two"
+        import bench_it
+
+        assert bench_it.algorithm.NAME == "one"
+    assert not {"peers", "peers.algorithm", "bench_it"} & set(sys.modules)
+    assert sys.path == before

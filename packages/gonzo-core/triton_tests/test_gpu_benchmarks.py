@@ -1,26 +1,27 @@
 """The benchmarks for GPUs run, at sizes that the interpreter can do."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 
 import gonzo.core
+from gonzo.core.testing import imports_from
 from gonzo.core.triton_kernels import recorded_launches
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu" / "bench_gpu_ops.py"
+PACKAGE = Path(__file__).parents[1]
+BENCHMARKS = PACKAGE / "benchmarks"
 
 
 @pytest.fixture(scope="module")
 def rows():
-    spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    sizes = script.Sizes(
-        scan=(2, 5, 3), long=((2, 3, 9),), short=(2, 3, 9), taps=(2,), model=(2, 2, 6, 2, 3),
-        attention=(1, 5),
-    )  # fmt: skip
-    return lambda device: script.rows(sizes, device)
+    with imports_from(BENCHMARKS), imports_from(BENCHMARKS / "gpu"):
+        import bench_gpu_ops as script
+
+        sizes = script.Sizes(
+            scan=(2, 5, 3), long=((2, 3, 9),), short=(2, 3, 9), taps=(2,), model=(2, 2, 6, 2, 3),
+            attention=(1, 5),
+        )  # fmt: skip
+        yield lambda device: script.rows(sizes, device)
 
 
 def test_every_row_runs(rows, device):
@@ -31,7 +32,7 @@ def test_every_row_runs(rows, device):
             if row.peer is not None:
                 row.peer(*arguments)
             (test,) = row.tests
-            assert (SCRIPT.parents[2] / test).exists(), row.what
+            assert (PACKAGE / test).exists(), row.what
 
 
 def test_every_row_follows_its_device(rows):

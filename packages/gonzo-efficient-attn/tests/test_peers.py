@@ -1,13 +1,12 @@
 """The peers of the benchmarks compute what ours do; this needs the folder beside the tests."""
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from gonzo.core.ops.linear_attention import linear_attention
-from gonzo.core.testing import assert_close
+from gonzo.core.testing import assert_close, imports_from
 from gonzo.efficient_attn import HedgehogMap
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -17,13 +16,11 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture
-def naive(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    for name in [name for name in sys.modules if name.split(".")[0] == "peers"]:
-        monkeypatch.delitem(sys.modules, name)  # another package's
-    from peers import naive
+def naive():
+    with imports_from(BENCHMARKS):
+        from peers import naive
 
-    return naive
+        yield naive
 
 
 def heads(d, positive=False):

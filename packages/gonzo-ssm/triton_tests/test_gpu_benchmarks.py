@@ -1,22 +1,23 @@
 """The benchmarks for GPUs run, at sizes that the interpreter can do."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
 
 import gonzo.core
+from gonzo.core.testing import imports_from
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu" / "bench_gpu_layers.py"
+PACKAGE = Path(__file__).parents[1]
+BENCHMARKS = PACKAGE / "benchmarks"
 
 
 @pytest.fixture(scope="module")
 def rows():
-    spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return lambda device: script.rows(script.Sizes(batch=2, features=3, length=9), device)
+    with imports_from(BENCHMARKS), imports_from(BENCHMARKS / "gpu"):
+        import bench_gpu_layers as script
+
+        yield lambda device: script.rows(script.Sizes(batch=2, features=3, length=9), device)
 
 
 def tensors(value):
@@ -37,7 +38,7 @@ def test_every_row_runs(rows, device):
             row.ours(*arguments)
             row.peer(*arguments)
             (test,) = row.tests
-            assert (SCRIPT.parents[2] / test).exists(), row.what
+            assert (PACKAGE / test).exists(), row.what
 
 
 def test_every_row_follows_its_device(rows):

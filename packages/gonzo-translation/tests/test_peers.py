@@ -1,12 +1,12 @@
 """The benchmarks' peer computes what ours does; this needs the folder beside the tests."""
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from gonzo.core.testing import imports_from
 from gonzo.translation.adversarial import AdversarialAligner, AdversarialConfig
 from gonzo.translation.induction import induce_lexicon
 from gonzo.translation.orthogonal import procrustes, towards_orthogonal
@@ -18,13 +18,11 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture
-def muse(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    for name in [name for name in sys.modules if name.split(".")[0] == "peers"]:
-        monkeypatch.delitem(sys.modules, name)  # another package's
-    from peers import muse
+def muse():
+    with imports_from(BENCHMARKS):
+        from peers import muse
 
-    return muse
+        yield muse
 
 
 def words(n, d, dtype=torch.float64):

@@ -4,6 +4,7 @@ It needs torch and numpy alone, and no test runner.
 """
 
 from gonzo.core.testing.agreement import compare_backends
+from gonzo.core.testing.folder_imports import imports_from
 from gonzo.core.testing.poison import poisoned_allocations
 from gonzo.core.testing.sequence_laws import FORWARD_LAWS, LAWS, SequenceCase, check_sequence_module
 from gonzo.core.testing.tolerance import TOLERANCE, assert_close, relative_rms
@@ -16,6 +17,7 @@ __all__ = [
     "assert_close",
     "check_sequence_module",
     "compare_backends",
+    "imports_from",
     "poisoned_allocations",
     "relative_rms",
 ]
