@@ -161,9 +161,38 @@ def _csls_topk(device: str) -> None:
         triton.inverted_softmax_topk(x, x, k, 30.0, None)
 
 
+def _sparse_linear(device: str) -> None:
+    from gonzo.core.ops.sparse_linear import triton
+
+    # Every edge and kind of product; a gradient comes transposed, as the forward leaves y.
+    for edge, dtype in (
+        (16, torch.bfloat16),
+        (32, torch.float16),
+        (64, torch.bfloat16),
+        (128, torch.bfloat16),
+        (16, torch.float32),
+        (64, torch.float32),
+        (128, torch.float32),
+        (32, torch.float64),
+    ):
+        n, batch, n_in, n_out = 1000, 512, 1024, 4096
+
+        def integers(count: int, dtype: torch.dtype = torch.int32) -> torch.Tensor:
+            return torch.empty(count, dtype=dtype, device=device)
+
+        x = torch.empty(batch, n_in, dtype=dtype, device=device)
+        values = torch.empty(n, edge, edge, dtype=dtype, device=device)
+        grad = torch.empty(n_out, batch, dtype=dtype, device=device)
+        first, columns = integers(n_out // edge + 1), integers(n, torch.uint16)
+        transposed = (integers(n_in // edge + 1), integers(n, torch.uint16), integers(n))
+        triton.forward(x, values, grad[:, 0], first, columns)
+        triton.backward(grad, x, values, first, columns, transposed, (True, True, False))
+
+
 CASES: dict[str, Callable[[str], None]] = {
     "cauchy": _cauchy,
     "csls_topk": _csls_topk,
+    "sparse_linear": _sparse_linear,
     "linear_attention": _linear_attention,
     "linear_scan": _linear_scan,
     "ssm_scan": _ssm_scan,

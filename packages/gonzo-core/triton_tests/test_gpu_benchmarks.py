@@ -19,7 +19,7 @@ def rows():
 
         sizes = script.Sizes(
             scan=(2, 5, 3), long=((2, 3, 9),), short=(2, 3, 9), taps=(2,), model=(2, 2, 6, 2, 3),
-            attention=(1, 5),
+            attention=(1, 5), sparse=((3, 32, 32, 16),),
         )  # fmt: skip
         yield lambda device: script.rows(sizes, device)
 

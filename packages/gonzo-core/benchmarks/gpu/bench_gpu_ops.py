@@ -19,6 +19,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 import bench_linear_attention as attention
 import bench_linear_scan as scans
 import bench_long_conv as convs
+import bench_sparse_linear as sparse
 import bench_ssm_ops as models
 
 
@@ -33,6 +34,7 @@ class Sizes:
         taps: how many.
         model: heads, stored pairs, length, and batch and time of the recurrence.
         attention: heads of all sequences, and time.
+        sparse: batch, outputs, inputs and edge of the blocks of sparse layers.
     """
 
     scan: tuple[int, int, int] = (8, 4096, 1024)
@@ -41,6 +43,7 @@ class Sizes:
     taps: tuple[int, ...] = (4, 16, 64, 128, 256)
     model: tuple[int, int, int, int, int] = (256, 32, 4096, 16, 1024)
     attention: tuple[int, int] = (128, 8192)
+    sparse: tuple[tuple[int, int, int, int], ...] = ((2048, 4096, 4096, 32), (2048, 4096, 4096, 64))
 
 
 def named(row, numbers, dtype=torch.float32):
@@ -143,6 +146,9 @@ def rows(sizes=Sizes(), device="cuda"):
     """All rows, with what they need on `device` and the tests of the kernels."""
     found = [*scan_rows(sizes.scan), *conv_rows(sizes), *models.rows(*sizes.model)]
     found += attention_rows(*sizes.attention)
+    for size in sizes.sparse:
+        for dtype in (torch.bfloat16, torch.float32):
+            found += sparse.block_rows(size, dtype)
     return [
         on_device(
             row,

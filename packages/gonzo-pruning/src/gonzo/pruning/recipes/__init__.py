@@ -1,0 +1,1 @@
+"""Experiments on lottery tickets; they need the extra ``gonzo-pruning[recipes]``."""

@@ -1,0 +1,330 @@
+"""Make a pruned model fast and small: every layer in the fastest exact form on this machine.
+
+Zeros alone make nothing faster: a dense product multiplies them like any other number. What is
+left of the weights pays only in another form, and which form depends on the sizes, on how many
+weights are left, on the batch and on the machine. So that is measured, layer by layer and then for
+the model as a whole, and where nothing is faster than the dense layer, that stays.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .dead_units import Shrunk, remove_dead_units
+from .form_timing import time_forms
+from .frozen_copy import frozen_copy, stored_bytes, tensors_in
+from .layer_choice import Layers, Rules, choose_form
+from .layer_forms import FORMS
+from .machine_name import machine_name
+from .masks import Masks
+from .output_error import output_error
+from .speed_report import LayerSpeed, SpeedReport
+
+__all__ = ["CompiledSparse", "compile_sparse"]
+
+_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 1e-2}
+_DEEPER = 10  # roundings of several layers add up
+_NOISE = 1.02  # a whole model's time is known to about two percent
+_NO_REPORT = SpeedReport((), {}, (), "", 0.0, 0.0, 0, 0, "")
+_ALL, _UNITS = "the chosen forms", "dead units removed alone"
+
+
+class CompiledSparse(nn.Module):
+    """A model for inference, made by `compile_sparse`, which computes what the dense model does.
+
+    It can be copied, and stays on its device in its dtype. To move or to save it, save the ticket,
+    or the model with its masks, and compile again where it is loaded: forms are chosen for a
+    machine. Its `state_dict` is that of the chosen forms, and loads into no other model.
+
+    Attributes:
+        model: with its layers exchanged.
+        report: what was chosen and why, as a `SpeedReport`.
+    """
+
+    def __init__(self, model: nn.Module, report: SpeedReport) -> None:
+        super().__init__()
+        self.model = model
+        self.report = report
+        self.training = False
+
+    def forward(self, *arguments: Any) -> Any:
+        """Return what the model returns, up to rounding."""
+        return self.model(*arguments)
+
+    def train(self, mode: bool = True) -> CompiledSparse:
+        """Refuse to train.
+
+        Raises:
+            ValueError: always when `mode` is True.
+        """
+        if mode:
+            raise ValueError(
+                "CompiledSparse is for inference alone; train the model that it was made from and "
+                "compile that again"
+            )
+        return self
+
+    def __str__(self) -> str:
+        """Return the report."""
+        return str(self.report)
+
+
+def compile_sparse(
+    model: nn.Module,
+    example_input: Tensor | tuple[Any, ...],
+    *,
+    masks: Masks | None = None,
+    forms: Sequence[str] = FORMS,
+    min_gain: float = 1.05,
+    tolerance: float | None = None,
+    seconds: float = 3.0,
+    verbose: bool = True,
+) -> CompiledSparse:
+    """Return a copy of a pruned model whose layers are in the fastest exact form on this machine.
+
+    First, units without inputs or without outputs are removed through the graph (see
+    `gonzo.pruning.dead_units`). Then every linear layer, and every convolution over one or two
+    dimensions, is timed in all `forms` that fit its zeros, on the input that it gets for
+    `example_input`, with as many threads as torch is set to. The fastest replaces it if it is
+    `min_gain` times as fast as the dense layer. In the end the whole is timed against the dense
+    model; if it is not faster, the result is the dense model, and the report says so.
+
+    The result computes the same for any batch, and is chosen for that of the example: pass the
+    batch that will be served, and compile twice where there are two.
+
+    Args:
+        model: with pruned weights at zero; not changed. Masks of ``torch.nn.utils.prune`` and
+            parametrisations are applied to the copy for good. It is used in eval mode.
+        example_input: a tensor, or a tuple of the arguments, on the model's device.
+        masks: taken as pruned besides what is zero, by parameter name.
+        forms: which to try, of "csr", "sparse_linear", "bsr", "compact", "2:4" and "direct".
+        min_gain: how many times as fast as dense a form has to be.
+        tolerance: relative RMS error of a form against the dense layer from which on it is not
+            used; by default 1e-5 in float32, 1e-10 in float64, 5e-3 and 1e-2 in float16 and
+            bfloat16. The whole model may have ten times that.
+        seconds: about how long to measure, besides seven runs of everything.
+        verbose: print the report.
+
+    Returns:
+        The compiled model, with a `report`.
+
+    Raises:
+        ValueError: a model without linear layers and convolutions; an unknown form; an example on
+            another device or of another dtype than the weights; masks of another model; outputs
+            that are not finite, or differ from call to call.
+        TypeError: a model that cannot be copied, or that returns no tensor.
+    """
+    wanted = _check_forms(forms)
+    if min_gain < 1:
+        raise ValueError(f"compile_sparse: expected min_gain of at least 1, got {min_gain}")
+    arguments = example_input if isinstance(example_input, tuple) else (example_input,)
+    weight = _check_example(model, arguments)
+    if tolerance is None:
+        tolerance = _TOLERANCE[weight.dtype]
+    dense = frozen_copy(model)
+    if masks is not None:
+        masks.check(dense)
+        masks.apply_(dense)
+    with torch.no_grad():
+        expected = _check_outputs(model, dense, arguments)
+        shrunk = remove_dead_units(dense, arguments)
+        layers = Layers(dense, shrunk.model, arguments)
+        rules = Rules(wanted, min_gain, tolerance, seconds / (len(layers.names) + 1))
+        compiled = copy.deepcopy(shrunk.model)
+        found = []
+        for name in layers.names:
+            speed, form = choose_form(layers, name, rules)
+            found.append(speed)
+            if form is not None:
+                compiled = _exchange(compiled, name, form)
+        exchanged = any(layer.form != "dense" for layer in found)
+        candidates = {_ALL: compiled} if exchanged else {}
+        if shrunk.removed:
+            candidates[_UNITS] = shrunk.model
+        best = _judge(dense, candidates, arguments, expected, rules)
+    report = _report(dense, shrunk, found, best, weight)
+    if verbose:
+        print(report)
+    return CompiledSparse(best.model, report)
+
+
+def _check_forms(forms: Sequence[str]) -> tuple[str, ...]:
+    wanted = (forms,) if isinstance(forms, str) else tuple(forms)
+    unknown = sorted(set(wanted) - set(FORMS))
+    if unknown:
+        raise ValueError(
+            f"compile_sparse: expected forms out of {', '.join(FORMS)}, got {', '.join(unknown)}"
+        )
+    return wanted
+
+
+def _check_example(model: nn.Module, arguments: tuple[Any, ...]) -> Tensor:
+    """Return a weight that speaks for all."""
+    weights = [
+        parameter
+        for module in model.modules()
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        for parameter in module.parameters()
+    ]
+    if not weights:
+        raise ValueError(
+            f"compile_sparse: {type(model).__name__} has no linear layer and no convolution, so "
+            "there is nothing to make faster"
+        )
+    weight = weights[0]
+    if weight.dtype not in _TOLERANCE:
+        raise ValueError(
+            f"compile_sparse: expected weights of {', '.join(map(str, _TOLERANCE))}, got "
+            f"{weight.dtype}"
+        )
+    given = list(tensors_in(arguments))
+    if not given:
+        raise TypeError(
+            "compile_sparse: expected a tensor or a tuple of arguments as example_input, got "
+            f"{', '.join(type(argument).__name__ for argument in arguments) or 'an empty tuple'}"
+        )
+    for tensor in given:
+        if tensor.device != weight.device:
+            raise ValueError(
+                f"compile_sparse: the example is on {tensor.device}, the model on {weight.device}; "
+                "move one of them"
+            )
+        if tensor.is_floating_point() and tensor.dtype != weight.dtype:
+            raise ValueError(
+                f"compile_sparse: the example is {tensor.dtype}, the weights are {weight.dtype}; "
+                f"use example.to({weight.dtype})"
+            )
+    return weight
+
+
+def _check_outputs(model: nn.Module, dense: nn.Module, arguments: tuple[Any, ...]) -> Any:
+    """Return what the dense model returns."""
+    expected = dense(*arguments)
+    first, second = (list(tensors_in(y)) for y in (expected, dense(*arguments)))
+    name = type(model).__name__
+    if not first:
+        raise TypeError(f"compile_sparse: {name} returns no tensor that could be compared")
+    for a, b in zip(first, second, strict=True):
+        if a.is_floating_point() and not a.isfinite().all():
+            raise ValueError(
+                f"compile_sparse: {name} returns values that are not finite for the example, so "
+                "that forms cannot be compared; look at its weights, or take another example"
+            )
+        if not torch.equal(a, b):
+            raise ValueError(
+                f"compile_sparse: {name} returns something else at a second call with the same "
+                "example in eval mode, so that forms cannot be compared; does it draw random "
+                "numbers, or keep a state?"
+            )
+    return expected
+
+
+def _exchange(model: nn.Module, name: str, form: nn.Module) -> nn.Module:
+    """Put a layer's new form wherever the layer is, and return the model."""
+    if not name:
+        return form
+    old = model.get_submodule(name)
+    for module in list(model.modules()):
+        for child, value in list(module._modules.items()):
+            if value is old:
+                setattr(module, child, form)
+    return model
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The whole model that won, "" for the dense one, and the times; what failed, with reasons."""
+
+    what: str
+    model: nn.Module
+    seconds_before: float
+    seconds_after: float
+    failures: dict[str, str]
+
+
+def _judge(
+    dense: nn.Module,
+    candidates: dict[str, nn.Module],
+    arguments: tuple[Any, ...],
+    expected: Any,
+    rules: Rules,
+) -> _Best:
+    """Time whole models in turn; one that is wrong or not faster than the dense one is out."""
+    failures = {}
+    calls = {"": functools.partial(dense, *arguments)}
+    for what, model in candidates.items():
+        call = functools.partial(CompiledSparse(model, _NO_REPORT), *arguments)
+        try:
+            wrong = output_error(call(), expected)
+        except Exception as error:  # the model's own code meets layers of another kind
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            failures[what] = f"the model does not run with it: {reason}"
+            continue
+        if wrong > _DEEPER * rules.tolerance:
+            failures[what] = f"the output would be wrong by {wrong:.1e}, relative RMS"
+        else:
+            calls[what] = call
+    device = next(tensors_in(arguments)).device
+    times = time_forms(calls, device=device, seconds=rules.seconds)
+    best, fastest = "", min(times.values())
+    for what, taken in times.items():
+        # Of several that are faster than dense the first, unless another is clearly faster.
+        if not what or best:
+            continue
+        if taken < times[""] and taken <= _NOISE * fastest:
+            best = what
+        else:
+            failures[what] = f"the whole model would be {times[''] / taken:.2f} × as fast as dense"
+    return _Best(best, candidates.get(best, dense), times[""], times[best], failures)
+
+
+def _report(
+    dense: nn.Module, shrunk: Shrunk, found: list[LayerSpeed], best: _Best, weight: Tensor
+) -> SpeedReport:
+    remarks = []
+    if shrunk.problem:
+        remarks.append(f"Dead units stay: {shrunk.problem}.")
+    remarks += [f"Dead units of {name} stay: {why}." for name, why in shrunk.kept.items()]
+    remarks += [f"Not used, {what}: {why}." for what, why in best.failures.items()]
+    removed = shrunk.removed if best.what else {}
+    if best.what != _ALL:
+        found = [_as_dense(layer, best) for layer in found]
+    verdict = {
+        "": "The result is the dense model: nothing was faster.",
+        _UNITS: "The result is the dense model without its dead units.",
+        _ALL: "The result computes the same with these forms.",
+    }[best.what]
+    return SpeedReport(
+        layers=tuple(found),
+        removed=removed,
+        remarks=tuple(remarks),
+        verdict=verdict,
+        seconds_before=best.seconds_before,
+        seconds_after=best.seconds_after,
+        bytes_before=stored_bytes(dense),
+        bytes_after=stored_bytes(best.model),
+        machine=machine_name(weight.device, weight.dtype),
+    )
+
+
+def _as_dense(layer: LayerSpeed, best: _Best) -> LayerSpeed:
+    """The same layer in a model whose layers are dense."""
+    after = best.model.get_submodule(layer.name)
+    assert isinstance(after.weight, Tensor)
+    shape = tuple(after.weight.shape)
+    small = layer.seconds_after * layer.tried.get(layer.form, 1.0)
+    return replace(
+        layer,
+        shape_after=shape,
+        form="dense",
+        why="dense: see why below" if layer.form != "dense" else layer.why,
+        seconds_after=layer.seconds_before if shape == layer.shape else small,
+        bytes_after=stored_bytes(after),
+    )
