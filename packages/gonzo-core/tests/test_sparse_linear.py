@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gonzo.core.ops.sparse_linear import (
     PackedLinear,
     SparsePattern,
+    cpu,
     pack_values,
     sparse_linear,
     unpack_values,
@@ -87,7 +88,8 @@ def test_backends_agree_at_the_edges(n_out, n_in, density, batch):
 )
 def test_any_pattern_agrees(n_out, n_in, batch, density, seed):
     torch.manual_seed(seed)
-    arguments = case(n_out, n_in, density=density, batch=batch, dtype=F32)
+    # In float64: sums that happen to cancel, of one row say, are ill-conditioned in float32.
+    arguments = case(n_out, n_in, density=density, batch=batch, dtype=F64)
     compare_backends(sparse_linear, arguments, backends=["cpu"], seed=seed)
 
 
@@ -161,7 +163,8 @@ def test_leading_dimensions(lead, which):
 
 @pytest.mark.parametrize("block", [None, 4])
 @pytest.mark.parametrize("batch", [1, 70])
-def test_threads_do_not_change_a_bit(block, batch):
+def test_threads_do_not_change_a_bit(monkeypatch, block, batch):
+    monkeypatch.setattr(cpu, "_WORTH_THREADS", 0)
     arguments = case(36, 44, block=block, batch=batch, dtype=F32)
     learning = [arguments[n].requires_grad_() for n in ("x", "values", "bias")]
     results = []
@@ -175,7 +178,8 @@ def test_threads_do_not_change_a_bit(block, batch):
         assert_close(result[3], results[0][3])  # dense sums, and torch's
 
 
-def test_concurrent_calls():
+def test_concurrent_calls(monkeypatch):
+    monkeypatch.setattr(cpu, "_WORTH_THREADS", 0)
     arguments = case(36, 44, batch=9, dtype=F32)
     expected, found = sparse_linear(**arguments), []
     threads = [

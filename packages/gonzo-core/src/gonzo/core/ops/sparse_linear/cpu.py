@@ -6,7 +6,8 @@ that of blocks of values is a batch of dense products, which torch has.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,10 @@ from gonzo.core.numba_kernels import run_rows
 from . import cpu_kernels
 
 _SCRATCH = 1 << 20  # numbers of x and dy that are gathered at a time for blocks
+# Waking other threads takes some 50 µs, and torch's own spin for a while in their way: fewer
+# multiplications than this, done in about 0.3 ms, stay in the calling thread.
+_WORTH_THREADS = 6_000_000
+_LEAST_LANES = 16  # a batch of one gathers, which takes as long as some sixteen lanes
 
 
 class Matrix(NamedTuple):
@@ -55,7 +60,8 @@ def multiply(w: Matrix, edge: int, x: Tensor) -> Tensor:
 def multiply_one(w: Matrix, x: Tensor, out: Tensor) -> None:
     """Write W x + b for a single x, both tensors contiguous and of the dtype of W."""
     n_out = w.bias.shape[0]
-    run_rows(n_out, cpu_kernels.dot_rows, *w, x.data_ptr(), x.numel(), out.data_ptr(), n_out)
+    arguments = (*w, x.data_ptr(), x.numel(), out.data_ptr(), n_out)
+    _run(len(w.values), 1, n_out, cpu_kernels.dot_rows, *arguments)
 
 
 def forward(
@@ -99,6 +105,14 @@ def backward(
     return dx, dv, db
 
 
+def _run(numbers: int, lanes: int, rows: int, loop: Callable[..., Any], *arguments: Any) -> None:
+    """`run_rows` where `numbers` times `lanes` multiplications are worth several threads."""
+    if numbers * max(lanes, _LEAST_LANES) >= _WORTH_THREADS:
+        run_rows(rows, loop, *arguments)
+    elif rows:
+        loop(0, rows, *arguments)
+
+
 def _tiles(x: Tensor, dtype: np.dtype) -> np.ndarray:
     """Put x (batch, in) in tiles (in, lanes), one after the other; x itself where it lies so."""
     batch, n_in = x.shape
@@ -118,7 +132,7 @@ def _tiles(x: Tensor, dtype: np.dtype) -> np.ndarray:
         pack = cpu_kernels.pack_transposed_tiles
     else:
         pack, x = cpu_kernels.pack_tiles, x.contiguous()
-    run_rows(n_in, pack, x.data_ptr(), n_in, batch, tiles)
+    _run(n_in, lanes, n_in, pack, x.data_ptr(), n_in, batch, tiles)
     return tiles
 
 
@@ -128,18 +142,19 @@ def _multiply_tiles(w: Matrix, edge: int, x: Tensor) -> Tensor:
     out = torch.empty(n_out, batch, dtype=x.dtype)
     arguments = (*w, tiles, n_in, out.data_ptr(), batch)
     if edge == 1:
-        run_rows(n_out, cpu_kernels.sum_rows, *arguments)
+        _run(len(w.values), batch, n_out, cpu_kernels.sum_rows, *arguments)
     else:
-        run_rows(n_out // edge, cpu_kernels.sum_block_rows, *arguments, edge)
+        rows = n_out // edge
+        _run(len(w.values), batch, rows, cpu_kernels.sum_block_rows, *arguments, edge)
     return out
 
 
 def _sampled(grad: Tensor, x: Tensor, values: Tensor, first: Tensor, columns: Tensor) -> Tensor:
     """The entries of dyᵀ x that are in the pattern."""
     out = np.zeros(len(columns), values.numpy().dtype)
-    run_rows(len(first) - 1, cpu_kernels.sample_rows, columns.numpy(), first.numpy(),
-             _tiles(x, out.dtype), x.shape[1], _tiles(grad.mT, out.dtype), len(grad), len(x),
-             out)  # fmt: skip
+    _run(len(columns), len(x), len(first) - 1, cpu_kernels.sample_rows, columns.numpy(),
+         first.numpy(), _tiles(x, out.dtype), x.shape[1], _tiles(grad.mT, out.dtype), len(grad),
+         len(x), out)  # fmt: skip
     return torch.from_numpy(out)
 
 
