@@ -404,3 +404,20 @@ def test_the_pattern_says_what_it_is():
     assert pattern.to("cpu") is pattern
     assert pattern.to("meta").device.type == "meta"
     assert SparsePattern.from_mask(torch.ones(0, 3, dtype=torch.bool)).density == 0
+
+
+def test_a_pattern_that_was_first_used_for_inference_trains_later():
+    arguments = case(6, 5, batch=3)
+    learning = [arguments[n].requires_grad_() for n in ("x", "values")]
+    with torch.inference_mode(), torch.enable_grad():
+        sparse_linear(**arguments)
+    y = sparse_linear(**arguments)
+    assert all(g.abs().sum() > 0 for g in torch.autograd.grad(y.sum(), learning))
+
+
+def test_packed_without_inputs_gives_the_bias():
+    pattern = SparsePattern.from_mask(torch.ones(3, 0, dtype=torch.bool))
+    bias = torch.tensor([1.0, 2.0, 3.0])
+    layer = PackedLinear(torch.empty(0), pattern, bias)
+    for batch in (1, 4):
+        assert torch.equal(layer(torch.empty(batch, 0)), bias.expand(batch, 3))

@@ -76,6 +76,8 @@ def execute(
     device = machine.choose_device(settings.device)
     if settings.data_dir is not None and not settings.data_dir.is_dir():
         raise LabError(f"--data-dir: {settings.data_dir} is not a folder.")
+    if settings.threads < 0:
+        raise LabError(f"--threads: expected 0 or more, got {settings.threads}.")
     chosen = registered.preset(preset)
     plain_config = dataclasses.asdict(config)
     with Run(

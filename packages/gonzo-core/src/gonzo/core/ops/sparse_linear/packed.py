@@ -72,7 +72,7 @@ class PackedLinear:
         shape = x.shape
         if not shape or shape[-1] != self._n_in or x.dtype is not self.dtype or not x.is_cpu:
             self._explain(x)
-        if self._edge == 1 and x.numel() == self._n_in and x.is_contiguous():
+        if self._edge == 1 and x.numel() == self._n_in > 0 and x.is_contiguous():
             y = torch.empty(*shape[:-1], self._n_out, dtype=self.dtype)
             self._multiply_one(self._matrix, x, y)
             return y

@@ -124,18 +124,17 @@ class SparsePattern:
     def transposed(self) -> TransposedPattern:
         """The structure by column; made when first asked for, and kept."""
         if not self._transposed:
-            columns = self.columns.to(torch.int32)
-            columns, order = columns.sort(stable=True)
-            edges = torch.arange(
-                self.shape[1] // self.block + 1, dtype=torch.int32, device=self.device
-            )
-            rows = self.rows()[order].to(_index_dtype(self.shape[0] // self.block))
-            self._transposed.append(
-                TransposedPattern(
-                    torch.searchsorted(columns, edges, out_int32=True), rows, order.to(torch.int32)
-                )
-            )
+            # Kept for later calls, so nothing that only inference may use.
+            with torch.inference_mode(False):
+                self._transposed.append(self._by_column())
         return self._transposed[0]
+
+    def _by_column(self) -> TransposedPattern:
+        columns, order = self.columns.to(torch.int32, copy=True).sort(stable=True)
+        edges = torch.arange(self.shape[1] // self.block + 1, dtype=torch.int32, device=self.device)
+        rows = self.rows()[order].to(_index_dtype(self.shape[0] // self.block))
+        first = torch.searchsorted(columns, edges, out_int32=True)
+        return TransposedPattern(first, rows, order.to(torch.int32))
 
     def __repr__(self) -> str:
         blocks = "" if self.block == 1 else f", block={self.block}"
