@@ -495,6 +495,8 @@ def test_movement_wants_to_be_observed(network):
 def test_synflow_explains_what_it_cannot_use(network):
     with pytest.raises(ValueError, match=r"sizes of at least 1, got \(3, 0\)"):
         SynFlow((3, 0))
+    with pytest.raises(TypeError, match=r"the shape of one example, .* got Tensor"):
+        SynFlow(torch.ones(1, 20))
     model = nn.LSTM(3, 4)
     with pytest.raises(ValueError, match="expected a model that returns a tensor, got tuple"):
         SynFlow((5, 3)).scores(model, Masks.full(model, ["weight_ih_l0"]))
@@ -509,3 +511,22 @@ def test_synflow_explains_what_it_cannot_use(network):
 def test_a_seed_is_an_int():
     with pytest.raises(TypeError, match=r"expected a seed of type int, got 1\.5"):
         RandomScores(1.5)
+
+
+def test_movement_sums_many_small_products_of_narrow_weights():
+    layer = nn.Linear(1, 1, bias=False).bfloat16()
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.0)
+    criterion, masks = Movement(), full(layer)
+    with criterion.observe(layer, masks):
+        for _ in range(600):  # bfloat16 counts no further than 256
+            layer.weight.grad = -torch.ones_like(layer.weight)
+            optimizer.step()
+    assert criterion.scores(layer, masks)["weight"].item() == 600
+
+
+def test_synflow_refuses_batch_normalisation_without_statistics():
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, track_running_stats=False))
+    with pytest.raises(ValueError, match=r"1 normalises every batch .*track_running_stats"):
+        SynFlow((4,)).scores(model, Masks.full(model, ["0.weight"]))

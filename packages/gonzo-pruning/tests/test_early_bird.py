@@ -146,6 +146,9 @@ def test_a_rate_near_one_draws_whatever_happens():
         ({"window": 2.5}, "a window of at least 2 masks, got 2.5"),
         ({"threshold": 0}, "a threshold above 0, at most 1, got 0"),
         ({"threshold": 2}, "a threshold above 0, at most 1, got 2"),
+        ({"threshold": "x"}, "a threshold above 0, at most 1, got 'x'"),
+        ({"names": "weight"}, r"several names, such as \['weight'\]"),
+        ({"names": []}, "at least one name"),
         ({"scope": "row"}, "the scope 'layer' or 'global', got 'row'"),
     ],
 )

@@ -11,6 +11,8 @@ from torch import nn
 from gonzo.pruning.controls import Controls
 from gonzo.pruning.lottery import LotteryRun
 from gonzo.pruning.lottery_result import LotteryResult
+from gonzo.pruning.magnitude import Magnitude
+from gonzo.pruning.pruning_at_init import LayerCollapseWarning
 from gonzo.pruning.rates import count_to_prune
 from gonzo.pruning.run_directory import RunDirectory
 from gonzo.pruning.tickets import Ticket
@@ -335,7 +337,9 @@ def test_early_stop_is_the_first_least_value():
         {"step": 5, "loss": 0.25},
     ]
     assert early_stop(history, "loss") == history[3]
-    assert early_stop(history[:1], "loss") is history[0]
+    assert early_stop(history, "loss", higher_is_better=True) == history[1]
+    with pytest.raises(ValueError, match=r"loss is NaN wherever it was recorded: .*Controls\(rou"):
+        early_stop(history[:1], "loss")
     with pytest.raises(ValueError, match=r"never recorded 'error' \(only accuracy, loss\)"):
         early_stop(history, "error")
 
@@ -379,6 +383,27 @@ def test_damaged_files_say_what_to_do(tmp_path):
         lottery(tmp_path, rounds=1).run()
     path.unlink()
     lottery(tmp_path, rounds=1).run()
+    for name, maker in (("masks/01", 0), ("drawn", None), ("dense-scores", 0)):
+        file = tmp_path / f"{name}.safetensors"
+        whole = file.read_bytes()
+        remedy = (
+            r"drawn\.safetensors and run" if maker is None else rf"ticket-0{maker}\.json and run"
+        )
+        for content_, said in ((whole[:9], "is damaged"), (None, "not there")):
+            file.unlink() if content_ is None else file.write_bytes(content_)
+            for trial in ("ticket-01", "one-shot-01-0"):
+                (path.parent / f"{trial}.json").unlink(missing_ok=True)
+            controls = Controls(one_shot=True)
+            if content_ is None and maker is None:  # drawn again
+                lottery(tmp_path, rounds=1, controls=controls).run()
+                continue
+            with pytest.raises(ValueError, match=rf"{said}.*delete .*{remedy}"):
+                lottery(tmp_path, rounds=1, controls=controls).run()
+        file.write_bytes(whole)
+    for text in ("[]", "{}"):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ValueError, match=r"config\.json is not one of this package; name ano"):
+            lottery(tmp_path, rounds=1).run()
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json is damaged .*use another folder"):
         lottery(tmp_path, rounds=1).run()
@@ -397,9 +422,50 @@ def test_what_a_run_cannot_do(tmp_path):
         ({"exclude": ["*"]}, "has nothing to prune"),
         ({"controls": Controls(reinit=1, rounds=[4])}, "asked for in round 4, of 3 rounds"),
         ({"scope": "global", "rates": {"0": 0.1, "3": 0.2}}, "takes one rate"),
+        ({"scope": {"0.weight": "a"}}, "every pruned parameter in scope, got none for 3.weight"),
+        ({"scope": {"fc": "a"}}, "scope: there is nothing called 'fc' in the pruned parameters"),
+        (
+            {"scope": {"0.weight": "a", "3.weight": "a"}, "rates": {"0": 0.1, "3": 0.2}},
+            "group 'a' of scope has 0.weight at the rate 1/10 and 3.weight at 1/5; a group takes",
+        ),
+        ({"seed": -1}, "expected seed as an int of 0 or more, got -1"),
+        ({"seed": True}, "expected seed as an int of 0 or more, got True"),
+        ({"metric": "val_acc"}, "would be stopped where it is lowest; write higher_is_better=True"),
     ):
         with pytest.raises(ValueError, match=said):
             lottery(tmp_path, **options)
+    for options, said in (
+        ({"criterion": Magnitude}, r"got the class Magnitude; write Magnitude\(\)"),
+        ({"criterion": "magnitude"}, r"a method scores\(model, masks\), .* got 'magnitude'"),
+        ({"keep_trained": 1}, "expected keep_trained to be True or False, got 1"),
+        ({"higher_is_better": None}, "expected higher_is_better to be True or False, got None"),
+        ({"controls": {"reinit": 1}}, r"expected controls as Controls\(…\), got \{"),
+        ({"metric": 3}, "expected metric as a name, got 3"),
+    ):
+        with pytest.raises(TypeError, match=said):
+            lottery(tmp_path, **options)
+    with pytest.raises(
+        TypeError, match=r"got a network: Sequential; write lambda: Sequential\(…\)"
+    ):
+        LotteryRun(build(), Trainer(), tmp_path)
+    with pytest.raises(TypeError, match="expected train as a function, got None"):
+        LotteryRun(build, None, tmp_path)
+    for options, said in (
+        ({"rounds": 2}, r"expected rounds as a list such as \[1, 5\], got 2"),
+        ({"dense": 3}, "expected dense as a function of a number of parameters .* got 3"),
+        ({"one_shot": 1}, "expected one_shot to be True or False, got 1"),
+    ):
+        with pytest.raises(TypeError, match=said):
+            Controls(**options)
+    (tmp_path / "file").write_text("")
+    for folder, said in (
+        (None, "expected the folder of a run as a path, got None"),
+        ("", r"got an empty path; '\.' is this folder"),
+        (tmp_path / "file", "file is a file"),
+        (tmp_path / "file" / "run", "file is a file"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=said):
+            lottery(folder)
     with pytest.raises(ValueError, match="expected reinit as a count from 0, got -1"):
         Controls(reinit=-1)
     with pytest.raises(ValueError, match="round 0 is the dense network itself"):
@@ -421,17 +487,26 @@ def test_what_a_run_cannot_do(tmp_path):
         result.trained(0)
 
 
-def test_a_network_that_diverges_is_recorded_but_not_pruned(tmp_path):
+def test_a_network_that_diverges_is_refused(tmp_path):
     def diverge(model, training):
         optimizer = training.optimizer(torch.optim.SGD(model.parameters(), 1.0))
         for _ in training.steps(2):
             optimizer.zero_grad()
             (model(X).sum() * math.nan).backward()
             optimizer.step()
-            training.record(validation_loss=math.nan)
+            training.record(validation_loss=1.0)
 
     with pytest.raises(ValueError, match=r"the network of round 0 cannot be pruned: .*NaN"):
         lottery(tmp_path, diverge).run()
+
+    def diverge_late(model, training):
+        Trainer()(model, training)
+        if bool((model[0].weight == 0).any()):
+            model[0].weight.data[model[0].weight != 0] = math.nan
+
+    with pytest.raises(ValueError, match=r"round 1 cannot be pruned: 0\.weight has NaN after"):
+        lottery(tmp_path / "late", diverge_late, rounds=1).run()
+    assert not (tmp_path / "late" / "trials" / "ticket-01.json").exists()
 
 
 def test_a_criterion_that_watches_the_training(tmp_path):
@@ -456,3 +531,121 @@ def test_a_criterion_that_watches_the_training(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["criterion"] == "Watching"
     with pytest.raises(ValueError, match="watches the training and cannot go on in the middle"):
         lottery(tmp_path / "x", criterion=Watching(), checkpoint_every=2)
+
+
+def test_networks_that_are_not_drawn_anew(tmp_path):
+    model = build()
+    with pytest.raises(ValueError, match=r"returned a network that it returned before.*a new one"):
+        lottery_of(lambda: model, tmp_path / "same").run()
+
+    def reseeding():
+        torch.manual_seed(3)
+        return build()
+
+    with pytest.raises(ValueError, match=r"drew the same 0\.weight for another seed.*no seed in"):
+        lottery_of(reseeding, tmp_path / "seeded", controls=Controls(reinit=1)).run()
+    lottery_of(reseeding, tmp_path / "without").run()  # tickets need no other draw
+    with pytest.raises(
+        ValueError, match=r"dense\(115\) returned .* 1,002 .* expected 115 within 10"
+    ):
+        lottery_of(build, tmp_path / "dense", controls=Controls(dense=lambda n: small(1000))).run()
+    dtypes = iter((torch.float32, torch.float64))
+    with pytest.raises(ValueError, match=r"0\.bias has shape \(11,\) of torch\.float64, expected"):
+        lottery_of(lambda: build().to(next(dtypes)), tmp_path / "dtype").run()
+
+
+def lottery_of(build, folder, **options):
+    return LotteryRun(build, Trainer(), folder, rounds=1, **options)
+
+
+def test_a_changed_build_is_refused_when_a_run_goes_on(tmp_path):
+    lottery_of(build, tmp_path).run()
+
+    def changed():
+        model = build()
+        nn.init.normal_(model[0].weight)
+        return model
+
+    for other in (changed, lambda: build().double()):
+        with pytest.raises(ValueError, match=r"other weights than this folder began with: 0\."):
+            lottery_of(other, tmp_path).run()
+
+
+def test_tied_weights_are_pruned_in_tickets(tmp_path):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(7, 7), nn.Linear(7, 7), nn.Linear(7, 2)
+            self.b.weight = self.a.weight
+
+        def forward(self, x):
+            return self.c(torch.tanh(self.b(torch.tanh(self.a(x)))))
+
+    result = lottery_of(Tied, tmp_path).run()
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["tied"] == {"b.weight": "a.weight"}
+    ticket = result.ticket(1)
+    model = ticket.into(Tied())
+    assert model.b.weight.count_nonzero() == ticket.masks.alive_of("a.weight") < 49
+    assert torch.equal(ticket.state["b.weight"], ticket.state["a.weight"])
+    del config["tied"]  # as in the folder of an earlier version
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    again = lottery_of(Tied, tmp_path).run()
+    assert again.ticket(1).into(Tied()).b.weight.count_nonzero() == model.b.weight.count_nonzero()
+
+
+def test_higher_may_be_better(tmp_path):
+    def train(model, training):
+        optimizer = training.optimizer(torch.optim.SGD(model.parameters(), 0.1))
+        for step in training.steps(4):
+            optimizer.zero_grad()
+            F.cross_entropy(model(X), Y).backward()
+            optimizer.step()
+            training.record(accuracy=[0.1, 0.5, 0.7, 0.6][step])
+
+    options = {"rounds": 1, "metric": "accuracy", "higher_is_better": True}
+    result = lottery(tmp_path, train, **options).run()
+    assert [trial.early_stop_step for trial in result.trials] == [3, 3]
+    assert json.loads((tmp_path / "config.json").read_text())["higher_is_better"] is True
+    assert result.ticket(1).provenance["higher_is_better"] is True
+    lottery(tmp_path / "lower", rounds=1).run()
+    assert "higher_is_better" not in json.loads((tmp_path / "lower" / "config.json").read_text())
+
+
+def test_the_rewind_point_must_have_been_reached(tmp_path):
+    def train(model, training):
+        optimizer = training.optimizer(torch.optim.SGD(model.parameters(), 0.1))
+        for _ in training.steps(9):
+            model(X).sum().backward()
+            optimizer.step()
+            training.record(validation_loss=1.0)
+            training.stop()
+            return
+
+    with pytest.raises(ValueError, match=r"ended before step 5, to which rewind_to=5 resets tick"):
+        lottery(tmp_path, train, rewind_to=5).run()
+    assert not (tmp_path / "trials").exists()
+    options = {"rounds": 1, "rewind_to": 5, "optimizer_state": "rewound"}
+    lottery(tmp_path / "lost", **options).run()
+    (tmp_path / "lost" / "rewind-training.pt").unlink()
+    (tmp_path / "lost" / "trials" / "ticket-01.json").unlink()
+    with pytest.raises(ValueError, match=r"rewind-training\.pt is not there; delete .*ticket-00\."):
+        lottery(tmp_path / "lost", **options).run()
+
+
+def test_a_ticket_without_weights_is_warned_of(tmp_path):
+    with pytest.warns(LayerCollapseWarning, match=r"round 1 trains a ticket without .* 3\.weight;"):
+        lottery(tmp_path, rounds=1, rates={"0": 0.2, "3": 1}).run()
+
+
+def test_runs_results_and_trials_say_what_they_are(tmp_path):
+    controls = Controls(dense=small)
+    run = lottery(tmp_path, rounds=1, controls=controls)
+    assert repr(run) == f"LotteryRun({str(tmp_path)!r}, rounds=1, seed=0)"
+    result = run.run()
+    assert repr(result) == f"LotteryResult({str(tmp_path)!r}, 3 trials)"
+    assert "dense of 112 parameters" in result.table()
+    text = str(result.of("ticket", 1)[0])
+    assert text.startswith("ticket-01: 80.8 % alive, stopped at ")
+    assert ", validation_loss 0." in text
+    assert "\n" not in text

@@ -1,5 +1,6 @@
 """Pruned weights are zero to the bit: value, gradient and optimizer state, whatever trains them."""
 
+import copy
 import logging
 
 import pytest
@@ -346,6 +347,18 @@ def test_bad_input():
         guard_masks(embedding, Masks({"weight": torch.rand(5, 3) < 0.5})),
     ):
         embedding(torch.tensor([1])).sum().backward()
+
+
+def test_a_model_other_than_the_guarded_one_is_found_before_anything_is_pruned():
+    model = network()
+    full = Masks.full(model, ["0.weight", "3.weight"])
+    twin = copy.deepcopy(model)
+    with pytest.raises(ValueError, match=r"trains none of the pruned parameters \(0\.weight, 3\."):
+        guard_masks(model, full, torch.optim.SGD(twin.parameters(), 0.1))
+    guard = guard_masks(model, full)
+    model[3] = nn.Linear(8, 3)
+    with pytest.raises(ValueError, match=r"the parameters 3\.weight of the model were replaced"):
+        guard.remove()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -177,3 +177,17 @@ def test_what_does_not_fit_is_explained(line):
     for seeds in [(1, 1), (1,), (1, 2, 3)]:
         with pytest.raises(ValueError, match="expected two different seeds, got"):
             instability(line, a, lambda model, seed: None, lambda model: 0, seeds=seeds)
+
+
+def test_states_that_share_memory_with_the_model(normalised):
+    """What `model.state_dict()` gives is alive: its buffers are those that the line is put into."""
+    other = {name: value.clone() + 0.5 for name, value in normalised.state_dict().items()}
+    copied = {name: value.clone() for name, value in normalised.state_dict().items()}
+    x = torch.randn(8, 2)
+
+    def error(model):
+        return model(x).square().mean()
+
+    expected = linear_mode_connectivity(normalised, copied, other, error, points=5)
+    alive = linear_mode_connectivity(normalised, normalised.state_dict(), other, error, points=5)
+    assert alive.values == expected.values

@@ -219,7 +219,7 @@ def test_include_and_exclude_by_name_module_and_glob():
     )
     assert plan_pruning(lenet(), include=["fc1"]).names[:2] == ("fc1.weight", "fc1.bias")
     excluded = plan_pruning(lenet(), exclude=["output"]).excluded
-    assert Excluded("output.weight", "asked for") in excluded
+    assert Excluded("output.weight", "excluded by name") in excluded
 
 
 def test_the_more_exact_of_include_and_exclude_wins():

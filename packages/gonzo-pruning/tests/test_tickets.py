@@ -121,6 +121,34 @@ def test_tied_weights_are_stored_once_and_belong_to_tied_models(tmp_path):
         loaded.into(Tied(tie=False))
 
 
+def test_tied_weights_are_pruned_under_both_names():
+    model = Tied()
+    masks = Masks({"a.weight": torch.eye(6) > 0})
+    ticket = Ticket(model.state_dict(), masks)
+    assert torch.equal(ticket.state["b.weight"], ticket.state["a.weight"])
+    fresh = ticket.into(Tied())
+    assert fresh.b.weight.count_nonzero() == 6
+    with pytest.raises(ValueError, match=r"a\.weight and b\.weight are one tied weight"):
+        ticket.into(Tied(tie=False))
+    # A state of copies does not say what is tied; the model does.
+    copies = {name: value.clone() for name, value in model.state_dict().items()}
+    assert Ticket(copies, masks).into(Tied()).b.weight.count_nonzero() == 6
+
+
+def test_into_something_that_is_no_network(ticket):
+    for wrong, said in (
+        (None, r"expected a module to put the ticket into, got None$"),
+        (network, r"got <function network .*call it first: ticket\.into\(network\(…\)\)"),
+        (Tied, r"call it first: ticket\.into\(Tied\(…\)\)"),
+    ):
+        with pytest.raises(TypeError, match=said):
+            ticket.into(wrong)
+    with pytest.raises(
+        ValueError, match=r"0\.weight of the model is on the meta device .*to_empty"
+    ):
+        ticket.into(network().to("meta"))
+
+
 def test_models_that_do_not_fit(ticket):
     model = nn.Sequential(nn.Linear(30, 41), nn.Linear(41, 5, bias=False))
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -159,6 +187,12 @@ def test_files_that_are_no_tickets(ticket, tmp_path):
         ValueError, match="has format 9 and this version reads up to 1; pip install"
     ):
         Ticket.load(path)
+    for damage in (b'\\"formax\\": 1', b'\\"format\\": x'):
+        path.write_bytes(content.replace(b'\\"format\\": 1', damage))
+        with pytest.raises(ValueError, match=r"ticket is damaged: .*get the file again"):
+            Ticket.load(path)
+    with pytest.raises(ValueError, match=r"got the folder .*LotteryResult\.read\(folder\)"):
+        Ticket.load(tmp_path)
     # A mask with other bits than the values have.
     bits = ticket.masks.pack()["0.weight"].numpy().tobytes()
     assert content.count(bits) == 1

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from gonzo.pruning.masks import Masks
+from gonzo.pruning.tickets import Ticket
 from gonzo.pruning.training import Training
 
 
@@ -58,6 +59,7 @@ def test_stopping_early_is_allowed():
         for step in training.steps(100):
             step_of(model, optimizer)
             if step == 3:
+                training.stop()
                 break
         training.record(loss=1)
     assert training.history == [{"step": 4, "loss": 1.0}]
@@ -107,7 +109,8 @@ def test_what_a_training_function_can_do_wrong():
         training.optimizer(sgd(model))
         with pytest.raises(TypeError, match=r"number of steps as an int, got 3\.0"):
             training.steps(3.0)
-        assert list(training.steps(1)) == [0]
+        for _ in training.steps(1):
+            step_of(model, training.optimizers[0])
         with pytest.raises(ValueError, match="called twice"):
             training.steps(3)
         with pytest.raises(ValueError, match="before the steps begin"):
@@ -119,10 +122,12 @@ def test_what_a_training_function_can_do_wrong():
         with pytest.raises(ValueError, match="expected loss as a number, got Tensor"):
             training.record(loss=torch.ones(2))
     with Training(model, first_step=3) as training:
-        training.optimizer(sgd(model))
+        optimizer = training.optimizer(sgd(model))
         with pytest.raises(ValueError, match="more steps than the 3 that lie before"):
             training.steps(3)
-        list(training.steps(4))
+        for step in training.steps(4):
+            assert step == 3
+            step_of(model, optimizer)
     with pytest.raises(ValueError, match="this training has not begun"):
         Training(model).optimizer(sgd(model))
     with pytest.raises(ValueError, match="expected first_step of 0 or more, got -1"):
@@ -143,3 +148,45 @@ def test_what_a_training_function_can_do_wrong():
         Training(model, optimizer_states=[]) as training,
     ):
         training.optimizer(sgd(model))
+
+
+def test_a_training_that_trains_nothing_or_ends_early_is_told():
+    model = nn.Linear(3, 2)
+
+    def train(stepping):
+        with Training(model) as training:
+            optimizer = training.optimizer(sgd(model))
+            for _ in training.steps(9):
+                if stepping:
+                    step_of(model, optimizer)
+                    break
+
+    with pytest.raises(ValueError, match=r"trained nothing: .* call optimizer\.step\(\)"):
+        train(stepping=False)
+    with pytest.warns(UserWarning, match=r"left training\.steps\(9\) after 1 steps; call training"):
+        train(stepping=True)
+    with Training(model) as training:  # all steps, though the loop ends by its other half
+        optimizer = training.optimizer(sgd(model))
+        for _, _ in zip(range(3), training.steps(3), strict=False):
+            step_of(model, optimizer)
+
+
+def test_a_ticket_trains_from_the_step_it_was_rewound_to():
+    model = nn.Linear(3, 2)
+    masks = Masks({"weight": torch.tensor([[1, 0, 1], [0, 1, 0]]) > 0})
+    ticket = Ticket(model.state_dict(), masks, {"step": 3})
+    other = nn.Linear(3, 2)
+    with Training.of_ticket(other, ticket, seed=4) as training:
+        assert torch.equal(other.weight, ticket.state["weight"])
+        optimizer = training.optimizer(sgd(other))
+        seen = []
+        for step in training.steps(5):
+            seen.append(step)
+            step_of(other, optimizer)
+    assert (seen, training.seed) == ([3, 4], 4)
+    assert Masks.of_zeros(other, ["weight"]) == masks
+    assert Training.of_ticket(other, Ticket(model.state_dict(), masks)).first_step == 0
+    with pytest.raises(ValueError, match=r"the ticket's step as an int of 0 or more, got 'x'"):
+        Training.of_ticket(other, Ticket(model.state_dict(), masks, {"step": "x"}))
+    with pytest.raises(TypeError, match=r"expected a Ticket, got Masks; write Training\.of_ticket"):
+        Training.of_ticket(other, masks)

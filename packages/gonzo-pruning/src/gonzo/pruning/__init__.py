@@ -7,9 +7,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .controls import Controls
     from .early_bird import EarlyBird
     from .lottery import LotteryRun
-    from .magnitude import Magnitude
     from .mask_guard import guard_masks
     from .masks import Masks
     from .mode_connectivity import linear_mode_connectivity
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from .training import Training
 
 _HOME = {
+    "Controls": "controls",
     "EarlyBird": "early_bird",
     "LotteryRun": "lottery",
-    "Magnitude": "magnitude",
     "Masks": "masks",
     "Ticket": "tickets",
     "Training": "training",
@@ -35,10 +35,30 @@ _HOME = {
     "prune_at_init": "pruning_at_init",
 }
 
+# Not of this package's dozen, but looked for here.
+_ELSEWHERE = {
+    "GraSP": "grasp",
+    "GradientMagnitude": "gradient_magnitude",
+    "LotteryResult": "lottery_result",
+    "Magnitude": "magnitude",
+    "Movement": "movement",
+    "RandomScores": "random_scores",
+    "SNIP": "snip",
+    "SynFlow": "synflow",
+    "Trial": "trials",
+    "batch_norm_scales": "channels",
+    "channel_weight_masks": "channels",
+    "from_torch_prune": "torch_masks",
+    "instability": "mode_connectivity",
+    "prune_by_magnitude": "selection",
+    "remove_torch_prune": "torch_masks",
+    "to_torch_prune": "torch_masks",
+}
+
 __all__ = [
+    "Controls",
     "EarlyBird",
     "LotteryRun",
-    "Magnitude",
     "Masks",
     "Ticket",
     "Training",
@@ -53,7 +73,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        raise AttributeError(f"module 'gonzo.pruning' has no attribute {name!r}")
+        message = f"module 'gonzo.pruning' has no attribute {name!r}"
+        if name in _ELSEWHERE:
+            message += f"; from gonzo.pruning.{_ELSEWHERE[name]} import {name}"
+        raise AttributeError(message)
     value = getattr(importlib.import_module(f"gonzo.pruning.{_HOME[name]}"), name)
     globals()[name] = value
     return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -23,8 +23,13 @@ class Controls:
         one_shot: The ticket's weights; a mask with as many alive weights in each layer, drawn at
             once from the trained dense network.
         dense: ``dense(n)`` returns a fresh, smaller network with about n trainable parameters, as
-            many as the ticket has that are not pruned; it is trained once per round.
+            many as the ticket has that are not pruned; it is trained once per round. One with
+            over 10 % more or less is refused.
         rounds: The rounds, from 1, that have controls; None for all.
+
+    Raises:
+        ValueError: A count or a round is not possible.
+        TypeError: ``one_shot`` is no bool, ``dense`` no function or ``rounds`` no list.
     """
 
     reinit: int = 0
@@ -38,7 +43,21 @@ class Controls:
             count = getattr(self, name)
             if isinstance(count, bool) or not isinstance(count, int) or count < 0:
                 raise ValueError(f"Controls: expected {name} as a count from 0, got {count!r}")
-        for number in self.rounds or ():
+        if not isinstance(self.one_shot, bool):
+            raise TypeError(
+                f"Controls: expected one_shot to be True or False, got {self.one_shot!r}"
+            )
+        if self.dense is not None and (
+            isinstance(self.dense, nn.Module) or not callable(self.dense)
+        ):
+            raise TypeError(
+                "Controls: expected dense as a function of a number of parameters that returns a "
+                f"network, got {self.dense!r}"
+            )
+        rounds = self.rounds
+        if rounds is not None and (isinstance(rounds, str) or not isinstance(rounds, Collection)):
+            raise TypeError(f"Controls: expected rounds as a list such as [1, 5], got {rounds!r}")
+        for number in rounds or ():
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise ValueError(
                     f"Controls: expected rounds of 1 or more, got {number!r}; round 0 is the dense "

@@ -33,7 +33,7 @@ class DirectConv(nn.Module):
         self.dilation = (1, *like.dilation)[-2:]
         self.padding = (0, *like.padding)[-2:]
         self.kernel = (1, *like.kernel_size)[-2:]
-        self.out_channels = like.out_channels
+        self.in_channels, self.out_channels = like.in_channels, like.out_channels
         weight = like.weight.detach().reshape(like.out_channels, like.in_channels, *self.kernel)
         alive = weight != 0
         first = torch.zeros(like.out_channels + 1, dtype=torch.int64)
@@ -53,6 +53,11 @@ class DirectConv(nn.Module):
         images = x if self.two_dimensions else x.unsqueeze(-2)
         images = images if images.ndim == 4 else images[None]
         high, wide = self.padding
+        if images.shape[1] != self.in_channels or images.dtype is not self.values.dtype:
+            raise ValueError(
+                f"expected images of {self.in_channels} channels in {self.values.dtype}, got shape "
+                f"{tuple(x.shape)} in {x.dtype}"
+            )
         images = F.pad(images, (wide, wide, high, high)).contiguous()
         n, _, height, width = images.shape
         reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel, strict=True)]
@@ -75,12 +80,13 @@ class DirectConv(nn.Module):
 
     def _shifts(self, height: int, width: int) -> Tensor:
         """Where the piece of each weight begins, (n,) int64; kept for images of the same size."""
-        if self._offsets is None or self._offsets[0] != (height, width):
+        known = self._offsets  # one look, since another thread may put those of another size there
+        if known is None or known[0] != (height, width):
             channel, row, column = self.at.long()
             shifts = channel * height * width
             shifts += row * self.dilation[0] * width + column * self.dilation[1]
-            self._offsets = (height, width), shifts
-        return self._offsets[1]
+            known = self._offsets = (height, width), shifts
+        return known[1]
 
 
 def can_shift(conv: nn.Module) -> bool:

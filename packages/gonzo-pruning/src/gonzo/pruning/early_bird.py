@@ -66,9 +66,13 @@ class EarlyBird:
     ) -> None:
         if isinstance(window, bool) or not isinstance(window, int) or window < 2:
             raise ValueError(f"EarlyBird: expected a window of at least 2 masks, got {window!r}")
-        if not 0 < threshold <= 1:
+        if not isinstance(threshold, int | float) or not 0 < threshold <= 1:
             raise ValueError(
                 f"EarlyBird: expected a threshold above 0, at most 1, got {threshold!r}"
+            )
+        if isinstance(names, str):
+            raise ValueError(
+                f"EarlyBird: expected several names, such as [{names!r}], got {names!r}"
             )
         if scope not in ("layer", "global"):
             raise ValueError(f"EarlyBird: expected the scope 'layer' or 'global', got {scope!r}")
@@ -78,6 +82,8 @@ class EarlyBird:
         self.scope: Literal["layer", "global"] = scope
         self.criterion = Magnitude() if criterion is None else criterion
         self.names = None if names is None else tuple(names)
+        if self.names == ():
+            raise ValueError("EarlyBird: expected at least one name; leave names out for all")
         self.masks: deque[Masks] = deque(maxlen=window)
         """The last masks, oldest first."""
         self.updates = 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,13 +20,25 @@ from .criterion import Criterion
 from .lottery_result import LotteryResult
 from .magnitude import Magnitude
 from .masks import Masks
+from .network_draws import NetworkDraws
 from .plan import PruningPlan, plan_pruning
 from .ranks import from_first, is_first, rank, state_from_first, tensors_from_first
 from .rates import Rate
-from .run_config import check_choice, check_count, described, differences, versions
+from .round_pruning import next_masks, one_shot_masks, trained_scores, warn_of_emptied
+from .run_config import (
+    check_bool,
+    check_choice,
+    check_count,
+    check_criterion,
+    check_functions,
+    check_metric,
+    check_scope,
+    described,
+    differences,
+    versions,
+)
 from .run_directory import RunDirectory, model_state, starting_file
 from .seeds import derive_seed, seeded
-from .selection import prune
 from .training import Training
 from .trial_keeper import RewindPoint, TrialKeeper
 from .trials import Trial, early_stop, trial_name
@@ -44,7 +55,8 @@ class LotteryRun:
     reset to their values at step ``rewind_to`` of the first training. Round 0 is the dense network,
     round r the ticket that was pruned r times. Every trial is finished or not in the folder
     ``directory``: a run that was interrupted goes on where it was, and ends with the same files.
-    ``rounds`` and ``controls`` may grow when a run is taken up again.
+    ``rounds`` and ``controls`` may grow when a run is taken up again. Its other arguments must be
+    the same and ``build`` draw the same weights; ``train`` and its data must too, unchecked.
 
     Everything random follows from ``seed``: the weights that ``build`` draws, controls, the order
     of data and torch's global generators while ``train`` runs (dropout), which are put back after.
@@ -56,7 +68,7 @@ class LotteryRun:
     "fresh"``; "same" gives all trainings of a run one order, so that they differ in masks alone.
 
     Args:
-        build: Returns a new network, drawn from torch's global generator.
+        build: Returns a new network at each call, drawn from torch's global generator.
         train: Trains a network, see `Training`.
         directory: Where everything is kept.
         rounds: How often to prune.
@@ -74,6 +86,7 @@ class LotteryRun:
             with the state at step k, without that of pruned weights. Controls that are drawn anew
             (reinit, dense) begin with an empty one.
         metric: The recorded metric whose first minimum is the early-stop step; lower is better.
+        higher_is_better: Its first maximum instead, as of an accuracy.
         data_order: "fresh" for each training, or the "same" in all.
         controls: What else to train.
         seed: Of everything.
@@ -85,6 +98,10 @@ class LotteryRun:
 
     Raises:
         ValueError: An argument is not possible, or the network has nothing to prune.
+        TypeError: ``build`` or ``train`` is no function, or another argument of a wrong type.
+
+    Warns:
+        LayerCollapseWarning: A ticket has a parameter without any alive weight.
     """
 
     def __init__(
@@ -103,22 +120,30 @@ class LotteryRun:
         after_pruning: Literal["rewind", "keep"] = "rewind",
         optimizer_state: Literal["fresh", "rewound"] = "fresh",
         metric: str = "validation_loss",
+        higher_is_better: bool = False,
         data_order: Literal["fresh", "same"] = "fresh",
         controls: Controls | None = None,
         seed: int = 0,
         keep_trained: bool = False,
         checkpoint_every: int = 0,
     ) -> None:
+        check_functions(build, train)
         check_count("rounds", rounds, 1)
         check_count("rewind_to", rewind_to, 0)
         check_count("checkpoint_every", checkpoint_every, 0)
+        check_count("seed", seed, 0)
+        check_bool("keep_trained", keep_trained)
+        check_metric(metric, higher_is_better)
         if not isinstance(scope, Mapping):
             check_choice("scope", scope, ("layer", "global"))
         check_choice("after_pruning", after_pruning, ("rewind", "keep"))
         check_choice("optimizer_state", optimizer_state, ("fresh", "rewound"))
         check_choice("data_order", data_order, ("fresh", "same"))
         self.criterion = Magnitude() if criterion is None else criterion
+        check_criterion(self.criterion)
         self.controls = Controls() if controls is None else controls
+        if not isinstance(self.controls, Controls):
+            raise TypeError(f"LotteryRun: expected controls as Controls(…), got {controls!r}")
         if checkpoint_every and hasattr(self.criterion, "observe"):
             raise ValueError(
                 f"{self.criterion!r} watches the training and cannot go on in the middle of it; "
@@ -136,16 +161,20 @@ class LotteryRun:
         self.after_pruning = after_pruning
         self.optimizer_state = optimizer_state
         self.metric = metric
+        self.higher_is_better = higher_is_better
         self.data_order = data_order
         self.seed = seed
         self.keep_trained = keep_trained
         self.checkpoint_every = checkpoint_every
-        self._initial = model_state(model := self._built("init"))
+        self._networks = NetworkDraws(build, seed)
+        model = self._networks.first()
         self.plan: PruningPlan = plan_pruning(model, rates, include=include, exclude=exclude)
-        if scope == "global" and len(set(self.plan.rates.values())) > 1:
-            raise ValueError('scope="global" prunes all layers together and takes one rate')
+        check_scope(self.scope, self.plan)
         self._full = Masks.full(model, self.plan).to("cpu")
         self._trainable = {n: p.numel() for n, p in model.named_parameters() if p.requires_grad}
+
+    def __repr__(self) -> str:
+        return f"LotteryRun({str(self.files.path)!r}, rounds={self.rounds}, seed={self.seed})"
 
     @property
     def planned(self) -> list[tuple[str, int, int]]:
@@ -174,7 +203,7 @@ class LotteryRun:
         from_first(self._open)
         for kind, number, replicate in self.planned:
             name = trial_name(kind, number, replicate)
-            done = from_first(lambda name=name: _text(self.files.trial(name)))
+            done = from_first(lambda name=name: (t := self.files.trial(name)) and t.to_json())
             if done:
                 yield Trial.from_json(done)
             else:
@@ -191,25 +220,36 @@ class LotteryRun:
                     f"{self.files.path} has files of something else and no config.json; "
                     "name an empty folder"
                 )
-            self.files.begin({**config, "made_by": versions()}, str(self.plan), self._initial)
+            initial = self._networks.initial
+            self.files.begin({**config, "made_by": versions()}, str(self.plan), initial)
             return
-        made_by = found.pop("made_by", None)
+        del found["made_by"]
+        if "tied" not in found:  # an earlier version did not note it
+            config.pop("tied", None)
         differing = differences(found, config)
-        if made_by is None or differing:
+        if differing:
             raise ValueError(
                 f"{self.files.path} holds another run:\n  "
-                + "\n  ".join(differing or ["its config.json is not one of this package"])
+                + "\n  ".join(differing)
                 + "\ngo on with that configuration, or name another folder"
             )
+        if self.files.has("drawn"):
+            self._networks.check_began(self.files.tensors("drawn"))
+        else:
+            self.files.write_tensors("drawn", self._networks.initial)
 
     def _config(self) -> dict[str, Any]:
+        tied = {alias: p.name for p in self.plan.parameters for alias in p.aliases}
         return {
             "format": FORMAT,
             "seed": self.seed,
             "parameters": {
                 p.name: {"shape": list(p.shape), "rate": str(p.rate)} for p in self.plan.parameters
             },
-            "state": {name: list(tensor.shape) for name, tensor in self._initial.items()},
+            "state": {n: list(tensor.shape) for n, tensor in self._networks.initial.items()},
+            # Noted only where they say something, so that the folders of earlier versions go on.
+            **({"tied": tied} if tied else {}),
+            **({"higher_is_better": True} if self.higher_is_better else {}),
             "scope": self.scope,
             "criterion": described(self.criterion),
             "rewind_to": self.rewind_to,
@@ -218,29 +258,6 @@ class LotteryRun:
             "metric": self.metric,
             "data_order": self.data_order,
         }
-
-    def _built(self, name: str, build: Callable[[], nn.Module] | None = None) -> nn.Module:
-        with seeded(derive_seed(self.seed, name)):
-            model = (build or self.build)()
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"expected build() to return a module, got {type(model).__name__}")
-        return model
-
-    def _rebuilt(self, name: str) -> nn.Module:
-        """A network of the architecture that the run began with."""
-        model = self._built(name)
-        shapes = {n: t.shape for n, t in model.state_dict().items()}
-        expected = {n: t.shape for n, t in self._initial.items()}
-        if shapes != expected:
-            different = sorted(
-                n for n in shapes.keys() | expected.keys() if shapes.get(n) != expected.get(n)
-            )
-            raise ValueError(
-                f"build() returned a network of another architecture than before: {different[0]} "
-                f"has shape {shapes.get(different[0])}, expected {expected.get(different[0])}; "
-                "it must build the same network each time, with weights from torch's generator"
-            )
-        return model
 
     def _masks(self, number: int) -> Masks:
         if number == 0:
@@ -253,19 +270,22 @@ class LotteryRun:
         place = f"{kind}/{number}/{replicate}"
         ticket_masks = self._masks(number)
         masks: Masks | None = ticket_masks
+        if kind == "ticket":
+            warn_of_emptied(ticket_masks, number)
         if kind == "dense":
             model, masks = self._small_dense(ticket_masks, place), None
         elif kind == "reinit":
-            model = self._rebuilt(f"init/{place}")
+            model = self._networks.anew(f"init/{place}", self.plan.names)
         else:
-            model = self._rebuilt("init")
+            model = self._networks.again()
             # Other masks than the ticket's meet the dense network's weights, not its zeros.
             model.load_state_dict(self._starting_state(number if kind == "ticket" else 1))
             if kind == "random-mask":
                 generator = torch.Generator().manual_seed(derive_seed(self.seed, f"mask/{place}"))
                 masks = ticket_masks.shuffled(generator)
             elif kind == "one-shot":
-                masks = self._one_shot(ticket_masks)
+                scores = tensors_from_first(lambda: self.files.tensors("dense-scores"))
+                masks = one_shot_masks(scores, ticket_masks)
         drawn = kind in ("reinit", "dense")
         rewound = {} if first else self._rewound()
         with_optimizers = self.optimizer_state == "rewound" and not drawn
@@ -291,7 +311,7 @@ class LotteryRun:
         noise = f"noise/{place}" + (f"/{rank()}" if rank() else "")
         with seeded(derive_seed(self.seed, noise)), training, watched:
             self.train(model, training)
-        best = early_stop(training.history, self.metric)
+        best = early_stop(training.history, self.metric, higher_is_better=self.higher_is_better)
         if kind == "ticket":
             self._prune(model, ticket_masks, number)
         trial = Trial(
@@ -306,12 +326,12 @@ class LotteryRun:
             at_early_stop=dict(best),
             at_end=dict(training.history[-1]),
         )
-        text = from_first(lambda: self._finish(trial))
-        return Trial.from_json(text)
 
-    def _finish(self, trial: Trial) -> str:
-        self.files.write_trial(trial)
-        return trial.to_json()
+        def finish() -> str:
+            self.files.write_trial(trial)
+            return trial.to_json()
+
+        return Trial.from_json(from_first(finish))
 
     def _starting_state(self, number: int) -> dict[str, Tensor]:
         """The network from which round `number` trains, before its masks are applied."""
@@ -322,16 +342,7 @@ class LotteryRun:
         make = self.controls.dense
         assert make is not None
         wanted = sum(self._trainable.values()) - masks.total + masks.alive
-        return self._built(f"init/{place}", lambda: make(wanted))
-
-    def _one_shot(self, like: Masks) -> Masks:
-        """Prune the trained dense network once, to the counts of `like`."""
-        scores = tensors_from_first(lambda: self.files.tensors("dense-scores"))
-        rates = {
-            name: Fraction(mask.numel() - like.alive_of(name), mask.numel())
-            for name, mask in like.items()
-        }
-        return prune(scores, self._full, rates, scope="layer")
+        return self._networks.smaller(f"init/{place}", make, wanted)
 
     def _captured(self, point: RewindPoint) -> None:
         if not is_first():
@@ -352,25 +363,28 @@ class LotteryRun:
         """What is known of step k besides the network."""
         if not self._rewinds_training:
             return {}
-        return state_from_first(lambda: self.files.state(self.files.rewind_training)) or {}
+        return state_from_first(self.files.rewound)
 
     def _prune(self, model: nn.Module, masks: Masks, number: int) -> None:
         """Decide the masks of the next round; rank 0 for all."""
 
         def decide() -> None:
-            scores = self.criterion.scores(model, masks)
-            scores = {name: scores[name].detach().cpu().contiguous() for name in masks}
+            if number == 0 and self.rewind_to and not self.files.has("rewind"):
+                raise ValueError(
+                    f"the training ended before step {self.rewind_to}, to which "
+                    f"rewind_to={self.rewind_to} resets tickets; train longer, or rewind to an "
+                    "earlier step"
+                )
+            scores = trained_scores(self.criterion, model, masks, number)
             if number == 0:
                 self.files.write_tensors("dense-scores", scores)
             try:
-                pruned = prune(scores, masks, self.plan.rates, scope=self.scope)
+                pruned = next_masks(scores, masks, self.plan.rates, self.scope, number)
                 self.files.write_masks(number + 1, pruned)
-            except ValueError as error:
+            except ValueError:
                 # The masks after the last round are there for a run that is to have more rounds.
                 if number < self.rounds:
-                    raise ValueError(
-                        f"the network of round {number} cannot be pruned: {error}"
-                    ) from error
+                    raise
             if self.keep_trained or self.after_pruning == "keep":
                 self.files.write_tensors(f"trained/{number:02}", model_state(model))
 
@@ -380,7 +394,3 @@ class LotteryRun:
 def _trainable(model: nn.Module, masks: Masks | None) -> int:
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return count if masks is None else count - masks.total + masks.alive
-
-
-def _text(trial: Trial | None) -> str:
-    return "" if trial is None else trial.to_json()

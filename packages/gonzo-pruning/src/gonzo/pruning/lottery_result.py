@@ -60,7 +60,10 @@ class LotteryResult:
         return tuple(t for t in self.trials if t.kind == kind and t.round == number)
 
     def table(self) -> str:
-        """Return a table for people: kinds and rounds, with means over replicates."""
+        """Return a table for people: kinds and rounds, with means over replicates.
+
+        Of a dense control, whose weights are not the ticket's, its parameters are told.
+        """
         names = dict.fromkeys(name for trial in self.trials for name in trial.at_early_stop)
         metrics = [name for name in names if name != "step"]
         rows = [["round", "alive", "network", "stopped at", *metrics]]
@@ -80,6 +83,9 @@ class LotteryResult:
 
     def __str__(self) -> str:
         return self.table()
+
+    def __repr__(self) -> str:
+        return f"LotteryResult({str(self._files.path)!r}, {len(self.trials)} trials)"
 
     def masks(self, number: int) -> Masks:
         """Return the masks of a round, everything alive in round 0.
@@ -109,6 +115,8 @@ class LotteryResult:
         state = self._files.tensors(
             starting_file(number, config["rewind_to"], config["after_pruning"])
         )
+        for alias, name in config.get("tied", {}).items():
+            state[alias] = state[name]  # one tensor under both names, so that both are masked
         return Ticket(state, self.masks(number), self._provenance(trial, config))
 
     def trained(self, number: int) -> dict[str, Tensor]:
@@ -151,6 +159,7 @@ class LotteryResult:
             "round": trial.round,
             "step": 0 if trial.round == 0 else config["rewind_to"],
             **{name: config[name] for name in same},
+            **{name: config[name] for name in ("higher_is_better",) if name in config},
             "rates": {name: p["rate"] for name, p in config["parameters"].items()},
             "early_stop_step": trial.early_stop_step,
             "at_early_stop": trial.at_early_stop,
@@ -175,10 +184,11 @@ def _row(trials: Sequence[Trial], metrics: Sequence[str]) -> list[str]:
         values = [t.at_early_stop[metric] for t in trials if metric in t.at_early_stop]
         cells.append(f"{statistics.fmean(values):.4g}" if values else "")
     steps = statistics.fmean(trial.early_stop_step for trial in trials)
+    size = f" of {first.parameters:,} parameters" if first.kind == "dense" else ""
     return [
         str(first.round),
         f"{100 * first.density:.1f} %",
-        first.kind + times,
+        first.kind + size + times,
         f"{steps:.0f}",
         *cells,
     ]

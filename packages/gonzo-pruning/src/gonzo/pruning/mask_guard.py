@@ -54,7 +54,7 @@ def guard_masks(
         The guard, a context manager.
 
     Raises:
-        ValueError: The masks do not fit, or an optimizer has none of the pruned parameters.
+        ValueError: The masks do not fit, or an optimizer has none of the parameters they name.
         TypeError: ``optimizer`` is none of torch's.
     """
     if optimizer is None:
@@ -88,6 +88,9 @@ class MaskGuard:
         self._applied: dict[str, AppliedMask] = {}
         self._parameters: dict[str, nn.Parameter] = {}
         parameters = dict(model.named_parameters(remove_duplicate=False))
+        self._model = model
+        # Those without a pruned weight too: a mistake is found in the first, dense training.
+        self._named = {name: parameters[name] for name in masks}
         for name, alive in masks.items():
             if bool(alive.all()):
                 continue  # nothing to look after
@@ -104,7 +107,8 @@ class MaskGuard:
         """Mask the state of ``optimizer`` and look after what its steps do.
 
         Args:
-            optimizer: It trains at least one of the model's pruned parameters.
+            optimizer: It trains at least one of the parameters that have a mask, be it one that
+                prunes nothing.
 
         Raises:
             ValueError: It does not: it was made for another model.
@@ -115,16 +119,15 @@ class MaskGuard:
                 f"expected a torch.optim.Optimizer, got {type(optimizer).__name__}; guard the "
                 "optimizer inside a wrapper, or none, and mask its state yourself"
             )
-        mine = {id(parameter): name for name, parameter in self._parameters.items()}
-        trained = [p for group in optimizer.param_groups for p in group["params"]]
-        names = [mine[id(parameter)] for parameter in trained if id(parameter) in mine]
+        trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        if self._named and not any(id(p) in trained for p in self._named.values()):
+            raise ValueError(
+                f"the {type(optimizer).__name__} trains none of the pruned parameters "
+                f"({_listed(list(self._named))}); make it from the parameters of the model that is "
+                "guarded, and hand over one optimizer that has them"
+            )
+        names = [name for name, p in self._parameters.items() if id(p) in trained]
         if not names:
-            if mine:
-                raise ValueError(
-                    f"the {type(optimizer).__name__} trains none of the pruned parameters "
-                    f"({_listed(list(self._parameters))}); make it from the parameters of the "
-                    "model that is guarded"
-                )
             return
         steps = 0
         self._mask_state(optimizer, names)
@@ -146,11 +149,20 @@ class MaskGuard:
         self._handles.append(optimizer.register_load_state_dict_post_hook(after_loading))
 
     def check(self) -> None:
-        """Make sure that every pruned weight is exactly zero.
+        """Make sure that every pruned weight is exactly zero, in the model as it is now.
 
         Raises:
-            ValueError: One is not, so something moved it that the guard does not know.
+            ValueError: One is not, so something moved it that the guard does not know; or the
+                model has other parameters than when it was guarded.
         """
+        there = {id(parameter) for parameter in self._model.parameters()}
+        gone = [name for name, parameter in self._named.items() if id(parameter) not in there]
+        if gone:
+            raise ValueError(
+                f"the parameters {_listed(gone)} of the model were replaced while it was guarded, "
+                "so that nobody looked after the new ones; change layers before the guard is set, "
+                "and weights in place"
+            )
         moved = [n for n, a in self._applied.items() if a.any_pruned(self._parameters[n].detach())]
         if moved:
             raise ValueError(

@@ -87,6 +87,10 @@ def linear_mode_connectivity(
         raise ValueError(f"linear_mode_connectivity: expected at least two points, got {points!r}")
     _check(model, state_a, "state_a")
     _check(model, state_b, "state_b")
+    # Copies, since `model.state_dict()` shares memory with the buffers that are written below.
+    state_a, state_b = (
+        {name: value.clone() for name, value in state.items()} for state in (state_a, state_b)
+    )
     alphas = tuple(index / (points - 1) for index in range(points))
     values = []
     with undisturbed(model):

@@ -56,7 +56,10 @@ class Movement:
             ValueError: the masks do not fit the model.
         """
         parameters = scored_parameters(model, masks)
-        self._sums = {name: torch.zeros_like(weight) for name, weight in parameters.items()}
+        self._sums = {
+            name: torch.zeros_like(weight, dtype=_wide(weight))
+            for name, weight in parameters.items()
+        }
         self.steps = 0
         names = {weight: name for name, weight in parameters.items()}
 
@@ -68,7 +71,7 @@ class Movement:
                 name = names[weight]
                 # A model that was moved since takes its sum with it.
                 total = self._sums[name] = self._sums[name].to(weight.device)
-                total.addcmul_(weight, weight.grad, value=-1)
+                total.addcmul_(weight.to(total.dtype), weight.grad.to(total.dtype), value=-1)
             self.steps += bool(seen)
 
         handle = register_optimizer_step_pre_hook(gather)
@@ -109,3 +112,7 @@ class Movement:
 
     def __repr__(self) -> str:
         return "Movement()"
+
+
+def _wide(weight: Tensor) -> torch.dtype:
+    return torch.promote_types(weight.dtype, torch.float32)

@@ -131,7 +131,7 @@ def plan_pruning(
             _check_included(all_names[0], parameter, reason)
             reason = ""
         elif excluded.find(all_names):
-            reason = "asked for"
+            reason = "excluded by name"
         if reason:
             kept.append(Excluded(all_names[0], reason))
         else:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from torch import Tensor, nn
 
 from .atomic_file import replacing
 from .masks import Masks
-from .trials import Trial
+from .trials import Trial, trial_name
 
 __all__ = ["RunDirectory", "model_state", "starting_file"]
 
@@ -65,14 +66,35 @@ class RunDirectory:
 
     Args:
         path: The folder; made when something is first written.
+
+    Raises:
+        TypeError: ``path`` is no path.
+        ValueError: It is empty, a file, or lies under one.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(f"expected the folder of a run as a path, got {path!r}")
+        if not os.fspath(path):
+            raise ValueError("expected the folder of a run, got an empty path; '.' is this folder")
         self.path = Path(path)
+        for place in (self.path, *self.path.parents):
+            if place.exists() and not place.is_dir():
+                raise ValueError(f"expected the folder of a run, got {path}; {place} is a file")
 
     def config(self) -> dict[str, Any] | None:
         """The configuration, or None where no run has begun."""
-        return self._json(self.path / "config.json")
+        path = self.path / "config.json"
+        config = self._json(path)
+        if config is not None and not (
+            isinstance(config, dict) and {"format", "parameters", "made_by"} <= config.keys()
+        ):
+            raise ValueError(f"{path} is not one of this package; name another folder")
+        return config
+
+    def has(self, name: str) -> bool:
+        """Whether ``name.safetensors`` is there."""
+        return (self.path / f"{name}.safetensors").is_file()
 
     def begin(self, config: Mapping[str, Any], plan: str, drawn: Mapping[str, Tensor]) -> None:
         """Begin a run; the configuration comes last, so a run that has one has all three."""
@@ -104,8 +126,14 @@ class RunDirectory:
         """The masks of a round from 1."""
         path = self.path / "masks" / f"{number:02}.safetensors"
         if not path.exists():
-            raise ValueError(f"there are no masks of round {number}: {path} is not there yet")
-        return Masks.load(path)
+            raise ValueError(
+                f"there are no masks of round {number}: {path} is not there yet; "
+                + self._remedy(f"masks/{number:02}")
+            )
+        try:
+            return Masks.load(path)
+        except ValueError as error:
+            raise ValueError(f"{error}; {self._remedy(f'masks/{number:02}')}") from None
 
     def write_masks(self, number: int, masks: Masks) -> None:
         """Keep the masks of a round."""
@@ -117,11 +145,14 @@ class RunDirectory:
         """The tensors of ``name.safetensors``."""
         path = self.path / f"{name}.safetensors"
         if not path.exists():
-            raise ValueError(f"{path} is not there; was it kept, and is its training finished?")
+            raise ValueError(
+                f"{path} is not there; was it kept, and is its training finished? "
+                f"If it was lost, {self._remedy(name)}"
+            )
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise ValueError(f"{path} is damaged: {error}") from None
+            raise ValueError(f"{path} is damaged: {error}; {self._remedy(name)}") from None
 
     def write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Write ``name.safetensors``."""
@@ -135,6 +166,13 @@ class RunDirectory:
         """The file of the optimizers' states and of the data's order at the rewind point."""
         return self.path / "rewind-training.pt"
 
+    def rewound(self) -> bytes:
+        """The bytes of `rewind_training`, known to be whole."""
+        content = self.state(self.rewind_training)
+        if content is None:
+            raise ValueError(f"{self.rewind_training} is not there; {self._remedy('rewind')}")
+        return content
+
     def unfinished(self, name: str) -> Path:
         """The file where the training of a trial goes on."""
         return self.path / "unfinished" / f"{name}.pt"
@@ -147,7 +185,10 @@ class RunDirectory:
         try:
             torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except Exception as error:  # a zip, a pickle or a tensor may be what is damaged
-            raise ValueError(f"{path} is damaged ({error}); delete it to start again") from None
+            what = "it to start again"
+            if path == self.rewind_training:
+                what = f"{self.path / 'trials' / 'ticket-00.json'} to train it again"
+            raise ValueError(f"{path} is damaged ({error}); delete {what}") from None
         return content
 
     def write_state(self, path: Path, state: Any) -> None:
@@ -160,6 +201,15 @@ class RunDirectory:
         """Remove what a process left half written when it was killed."""
         for path in self.path.rglob(".*.tmp"):
             path.unlink(missing_ok=True)
+
+    def _remedy(self, name: str) -> str:
+        """How ``name.safetensors`` is made again."""
+        if name == "drawn":
+            return f"delete {self.path / 'drawn.safetensors'} and run again, which draws it again"
+        kind, _, number = name.partition("/")
+        maker = int(number or 0) - (kind == "masks")
+        path = self.path / "trials" / f"{trial_name('ticket', maker, 0)}.json"
+        return f"delete {path} and run again: that training writes it"
 
     def _json(self, path: Path) -> dict[str, Any] | None:
         if not path.exists():

@@ -34,8 +34,9 @@ def prune(
     are scores like others, and what pruned weights score is not looked at.
 
     Args:
-        scores: By parameter, in its shape, floating point; higher means keep. The new masks are on
-            their device. Those of different precision in one group are compared exactly.
+        scores: By parameter, in its shape, floating point; higher means keep, so weights with
+            their signs are no scores: see `prune_by_magnitude`. The new masks are on their device.
+            Those of different precision in one group are compared exactly.
         masks: What is alive now; not changed.
         rates: For all, or by parameter name, such as ``plan.rates``; see `exact_rate`.
         scope: ``"layer"``: every parameter by itself. ``"global"``: all together. Or the name of a

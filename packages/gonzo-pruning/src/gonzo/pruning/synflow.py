@@ -40,9 +40,15 @@ class SynFlow:
 
     Raises:
         ValueError: a size is below one.
+        TypeError: something else than sizes.
     """
 
     def __init__(self, input_shape: Sequence[int]) -> None:
+        if isinstance(input_shape, Tensor) or not all(isinstance(n, int) for n in input_shape):
+            raise TypeError(
+                "SynFlow: expected the shape of one example, such as (1, 28, 28) or x.shape[1:], "
+                f"got {type(input_shape).__name__}"
+            )
         self.input_shape = tuple(input_shape)
         if any(size < 1 for size in self.input_shape):
             raise ValueError(f"SynFlow: expected sizes of at least 1, got {self.input_shape}")
@@ -58,7 +64,8 @@ class SynFlow:
             By name, float64 of the parameter's shape, on its device, zero for pruned weights.
 
         Raises:
-            ValueError: the masks do not fit the model, or the flow is too large even for float64.
+            ValueError: the masks do not fit the model, the flow is too large even for float64, or
+                batch normalisation has no running statistics.
         """
         parameters = scored_parameters(model, masks)
         if not parameters:
@@ -107,7 +114,12 @@ def _neutral(model: nn.Module) -> dict[str, Tensor]:
         for name, buffer in model.named_buffers()
     }
     for path, module in model.named_modules():
-        if isinstance(module, _BatchNorm) and module.running_mean is not None:
+        if isinstance(module, _BatchNorm):
+            if module.running_mean is None:
+                raise ValueError(
+                    f"SynFlow: {path or 'the model'} normalises every batch by itself, which "
+                    "leaves nothing of a batch of ones; build it with track_running_stats=True"
+                )
             prefix = f"{path}." if path else ""
             mean, variance = buffers[f"{prefix}running_mean"], buffers[f"{prefix}running_var"]
             buffers[f"{prefix}running_mean"] = torch.zeros_like(mean)

@@ -33,7 +33,8 @@ class Ticket:
 
     Args:
         state: Every parameter and buffer by its name in ``Module.state_dict()``. Copied.
-        masks: True where a weight is alive; the others become 0 in ``state``.
+        masks: True where a weight is alive; the others become 0 in ``state``, under every name of
+            a tied weight.
         provenance: Whatever JSON can say of where the ticket comes from.
 
     Attributes:
@@ -55,10 +56,12 @@ class Ticket:
     ) -> None:
         self.masks = masks.to("cpu")
         self.state: dict[str, Tensor] = {}
+        masked = {_place(state[name]): name for name in self.masks if name in state}
         for name, tensor in state.items():
             copy = tensor.detach().to("cpu", copy=True).contiguous()
-            if name in self.masks and copy.shape == self.masks[name].shape:
-                copy.masked_fill_(~self.masks[name], 0)
+            mask = self.masks.get(name if name in self.masks else masked.get(_place(tensor), ""))
+            if mask is not None and copy.shape == mask.shape:
+                copy.masked_fill_(~mask, 0)
             self.state[name] = copy
         for name, mask in self.masks.items():
             shape = tuple(self.state[name].shape) if name in self.state else "none"
@@ -114,9 +117,15 @@ class Ticket:
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: The file is damaged, was written by a newer version, or is no ticket.
+            ValueError: The file is damaged, was written by a newer version, is no ticket, or is a
+                folder.
         """
         path = Path(path)
+        if path.is_dir():
+            raise ValueError(
+                f"expected a file that Ticket.save wrote, got the folder {path}; that of a run "
+                "has tickets by LotteryResult.read(folder).ticket(number)"
+            )
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {path}")
         try:
@@ -129,40 +138,54 @@ class Ticket:
             raise ValueError(
                 f"{path} is a safetensors file but not a ticket: expected one of Ticket.save"
             )
-        description = json.loads(metadata[_METADATA])
-        if description["format"] > FORMAT:
-            raise ValueError(
-                f"{path} has format {description['format']} and this version reads up to {FORMAT}; "
-                "pip install --upgrade gonzo-pruning"
-            )
         try:
-            return cls(*_decoded(description, tensors), description["provenance"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{path} is damaged: {error}") from None
+            description = json.loads(metadata[_METADATA])
+            version = description["format"]
+            if version <= FORMAT:
+                return cls(*_decoded(description, tensors), description["provenance"])
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{path} is damaged: {error}; get the file again") from None
+        raise ValueError(
+            f"{path} has format {version} and this version reads up to {FORMAT}; "
+            "pip install --upgrade gonzo-pruning"
+        )
 
     def into(self, model: Model) -> Model:
         """Set every parameter and buffer of ``model`` to the ticket's, pruned weights to 0.
 
-        To train it, keep pruned weights at zero: ``Training(model, ticket.masks)`` or
-        ``guard_masks(model, ticket.masks, optimizer)``.
+        To train it, keep pruned weights at zero: ``Training.of_ticket(model, ticket)``, which also
+        begins at the step that the ticket was rewound to, or ``guard_masks(model, ticket.masks,
+        optimizer)``.
 
         Args:
-            model: Of the architecture, on any device; changed in place.
+            model: Of the architecture, on any device but meta; changed in place.
 
         Returns:
             The same model.
 
         Raises:
-            ValueError: It has other names, shapes, dtypes or ties; the message lists them, and the
-                model is as it was.
+            ValueError: It has other names, shapes, dtypes or ties, or no values; the message lists
+                them, and the model is as it was.
+            TypeError: ``model`` is no module.
         """
+        if not isinstance(model, nn.Module):
+            called = callable(model) and getattr(model, "__name__", "")
+            raise TypeError(
+                f"expected a module to put the ticket into, got {model!r}"
+                + (f"; call it first: ticket.into({called}(…))" if called else "")
+            )
         target = model.state_dict()
         problems = [f"missing in the ticket: {name}" for name in target if name not in self.state]
         problems += [f"missing in the model: {name}" for name in self.state if name not in target]
         for name, value in self.state.items():
             if name not in target:
                 continue
-            if target[name].shape != value.shape:
+            if target[name].is_meta:
+                problems.append(
+                    f"{name} of the model is on the meta device and has no values; "
+                    "model.to_empty(device='cpu') first"
+                )
+            elif target[name].shape != value.shape:
                 problems.append(
                     f"{name}: the ticket has shape {tuple(value.shape)}, the model "
                     f"{tuple(target[name].shape)}"
@@ -180,6 +203,7 @@ class Ticket:
         with torch.no_grad():
             for name, value in self.state.items():
                 target[name].copy_(value)
+        self.masks.apply_(model)  # a file may say of a tied weight's other name what it likes
         return model
 
     def __str__(self) -> str:
@@ -206,6 +230,13 @@ class Ticket:
             and bool(value.any())
             and torch.equal(value, self.state[name])
         ]
+
+
+def _place(value: Tensor) -> tuple[Any, ...]:
+    """What is equal for tensors that are the same memory, as tied weights are."""
+    if value.is_meta or not value.numel():
+        return (id(value),)
+    return value.device, value.data_ptr(), value.dtype, tuple(value.shape), value.stride()
 
 
 def _content(value: Tensor) -> bytes:

@@ -15,6 +15,7 @@ A training function has the signature ``train(model, training)`` and this shape:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from .mask_guard import MaskGuard
 from .masks import Masks
 from .seeds import derive_seed
+from .tickets import Ticket
 
 __all__ = ["Training", "TrainingObserver"]
 
@@ -49,11 +51,15 @@ class TrainingObserver(Protocol):
 class Training:
     """One training of one network, pruned or not; a context manager around the training function.
 
-    `LotteryRun` makes these. To train a ticket that somebody sent with the same function::
+    `LotteryRun` makes these. To train a ticket that somebody sent with the same function, from the
+    step to which it was rewound::
 
-        with Training(model, ticket.masks, seed=1) as training:
+        with Training.of_ticket(model, ticket, seed=1) as training:
             train(model, training)
         training.history
+
+    A training function that leaves the steps before their end gets a warning, unless it says that
+    it means to by `stop`; one that never calls ``optimizer.step()`` a ValueError.
 
     Args:
         model: Pruned weights are set to zero and stay there, see `guard_masks`.
@@ -97,7 +103,33 @@ class Training:
         self._guard: MaskGuard | None = None
         self._step = first_step
         self._stepped = False
+        self._ever_stepped = False
         self._began = False
+        self._stopped = False
+        self._total = 0
+
+    @classmethod
+    def of_ticket(cls, model: nn.Module, ticket: Ticket, *, seed: int = 0) -> Self:
+        """Put a ticket into ``model`` and return its training, from the step it was rewound to.
+
+        Args:
+            model: Of the ticket's architecture; changed in place.
+            ticket: Its provenance says ``step``, where `LotteryRun` made it; else 0 is meant.
+            seed: Of the data's order.
+
+        Raises:
+            ValueError: The ticket does not fit, see `Ticket.into`, or its step is no count.
+            TypeError: ``ticket`` is no ticket, or ``model`` no module.
+        """
+        if not isinstance(ticket, Ticket):
+            raise TypeError(
+                f"Training.of_ticket: expected a Ticket, got {type(ticket).__name__}; "
+                "write Training.of_ticket(model, ticket)"
+            )
+        step = ticket.provenance.get("step", 0)
+        if isinstance(step, bool) or not isinstance(step, int) or step < 0:
+            raise ValueError(f"expected the ticket's step as an int of 0 or more, got {step!r}")
+        return cls(ticket.into(model), ticket.masks, seed=seed, first_step=step)
 
     def optimizer(
         self, optimizer: torch.optim.Optimizer, *, rezero: bool = False
@@ -113,7 +145,7 @@ class Training:
             The same optimizer.
 
         Raises:
-            ValueError: It has none of the model's pruned parameters, or it comes too late.
+            ValueError: It has none of the parameters that have a mask, or it comes too late.
             TypeError: It is none of torch's optimizers.
         """
         guard = self._guard
@@ -163,8 +195,12 @@ class Training:
                 f"expected more steps than the {self.first_step} that lie before the rewind point, "
                 f"got {total}"
             )
-        self._began = True
+        self._began, self._total = True, total
         return self._steps(total)
+
+    def stop(self) -> None:
+        """Say that the steps are left before their end on purpose, just before a ``break``."""
+        self._stopped = True
 
     def record(self, **metrics: float) -> None:
         """Record metrics of the network as it is now; the step just done is noted with them.
@@ -220,6 +256,8 @@ class Training:
             raise ValueError(
                 "the training function did not train: it must loop over training.steps(total)"
             )
+        if kind is None:
+            self._check_trained()
 
     def _steps(self, total: int) -> Iterator[int]:
         observer = self._observer
@@ -232,7 +270,21 @@ class Training:
         self._step, self._stepped = total, False
 
     def _after_step(self, *_: Any) -> None:
-        self._stepped = True
+        self._stepped = self._ever_stepped = True
+
+    def _check_trained(self) -> None:
+        if not self._ever_stepped:
+            raise ValueError(
+                "the training function trained nothing: no optimizer that it handed over by "
+                "training.optimizer(…) ever made a step; call optimizer.step() in the loop"
+            )
+        if self._step < self._total - 1 and not self._stopped:
+            warnings.warn(
+                f"the training function left training.steps({self._total}) after "
+                f"{self._step + self._stepped} steps; call training.stop() before a break that is "
+                "meant",
+                stacklevel=3,
+            )
 
 
 def _number(name: str, value: Any) -> float:

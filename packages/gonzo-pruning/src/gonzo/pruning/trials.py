@@ -26,7 +26,7 @@ class Trial:
         total: Weights that may be pruned. Of "dense" the ticket's.
         parameters: Trainable numbers that are not pruned, biases and their like included.
         history: What was recorded: metrics, and with them "step", the number of steps done.
-        early_stop_step: The first step at which the metric was least; NaN is passed over.
+        early_stop_step: The first step at which the metric was best; NaN is passed over.
         at_early_stop: What was recorded there.
         at_end: What was recorded last.
     """
@@ -52,6 +52,11 @@ class Trial:
         """What its file is called."""
         return trial_name(self.kind, self.round, self.replicate)
 
+    def __str__(self) -> str:
+        found = [f"{n} {value:.4g}" for n, value in self.at_early_stop.items() if n != "step"]
+        alive = f"{100 * self.density:.1f} % alive"
+        return ", ".join([f"{self.name}: {alive}", f"stopped at {self.early_stop_step}", *found])
+
     def to_json(self) -> str:
         """Return the trial as JSON, the same text for the same trial."""
         return json.dumps(_written(asdict(self)), indent=1, allow_nan=False) + "\n"
@@ -76,17 +81,20 @@ def trial_name(kind: str, number: int, replicate: int) -> str:
     return f"{kind}-{number:02}" if kind == "ticket" else f"{kind}-{number:02}-{replicate}"
 
 
-def early_stop(history: Sequence[dict[str, float]], metric: str) -> dict[str, float]:
+def early_stop(
+    history: Sequence[dict[str, float]], metric: str, *, higher_is_better: bool = False
+) -> dict[str, float]:
     """Return the entry at the first minimum of ``metric``: where training should have stopped.
 
-    NaN is passed over; where there is nothing else, the last entry is returned.
+    NaN is passed over.
 
     Args:
         history: Of `Training`.
         metric: Recorded, lower is better.
+        higher_is_better: The first maximum instead.
 
     Raises:
-        ValueError: It was never recorded.
+        ValueError: It was never recorded, or is NaN wherever it was.
     """
     entries = [entry for entry in history if metric in entry]
     if not entries:
@@ -97,7 +105,13 @@ def early_stop(history: Sequence[dict[str, float]], metric: str) -> dict[str, fl
             f"training.record({metric}=…), or name another metric in LotteryRun(metric=…)"
         )
     numbers = [entry for entry in entries if not math.isnan(entry[metric])]
-    return min(numbers, key=lambda entry: entry[metric]) if numbers else entries[-1]
+    if not numbers:
+        raise ValueError(
+            f"{metric} is NaN wherever it was recorded: the training diverged; train with a lower "
+            "learning rate, or leave out a control that diverges by Controls(rounds=…)"
+        )
+    best = max if higher_is_better else min
+    return best(numbers, key=lambda entry: entry[metric])
 
 
 def _written(value: Any) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gonzo.lab.data.cifar10 import cifar10
 from gonzo.lab.data.mnist import mnist
+from gonzo.lab.training import require
 
 __all__ = ["Labelled", "Splits", "digits", "photographs"]
 
@@ -72,6 +73,8 @@ def digits(*, subset: bool, validation: int, seed: int, data_dir: Path | None) -
         data_dir: Where to look for the data.
     """
     splits = [mnist(split, subset=subset, data_dir=data_dir) for split in ("train", "test")]
+    images = len(splits[0].images)
+    require(validation < images, f"validation below the {images} training images, got {validation}")
     scale = torch.zeros(1, 1, 1), torch.full((1, 1, 1), 255.0)
     train, test = (Labelled(s.images[:, None], s.labels.long(), *scale) for s in splits)
     return _drawn(train, test, len(train) - validation, validation, seed)
