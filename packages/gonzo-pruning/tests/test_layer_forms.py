@@ -36,7 +36,7 @@ MAKERS = {
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-@pytest.mark.parametrize("rows", [(1,), (5,), (0,), (2, 3), (), (1, 1)])
+@pytest.mark.parametrize("rows", [(1,), (5,), (0,), (2, 3), (0, 3), (), (1, 1)])
 @pytest.mark.parametrize("biased", [True, False])
 def test_forms_equal_the_dense_layer(kind, rows, biased):
     weight = in_blocks(16, 24, 8)
@@ -250,3 +250,11 @@ def test_the_wall_clock_is_used_with_several_threads(monkeypatch):
     torch.set_num_threads(2)
     monkeypatch.setattr(time, "thread_time", None)
     assert time_forms({"x": lambda: 0}, device=torch.device("cpu"), seconds=0)["x"] < 1e-3
+
+
+def test_direct_convolution_refuses_what_would_be_read_wrongly():
+    direct = DirectConv(nn.Conv2d(4, 2, 3).requires_grad_(False))
+    with pytest.raises(ValueError, match=r"images of 4 channels in torch.float32, got .*\(1, 1, 8"):
+        direct(torch.randn(1, 1, 8, 8))
+    with pytest.raises(ValueError, match=r"images of 4 channels .* in torch.float64"):
+        direct(torch.randn(1, 4, 8, 8, dtype=torch.float64))

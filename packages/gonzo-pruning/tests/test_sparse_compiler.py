@@ -1,6 +1,7 @@
 """compile_sparse computes what the model does, leaves it alone, and says what it did."""
 
 import copy
+import math
 import re
 
 import pytest
@@ -33,7 +34,7 @@ def perceptron(density=0.05, dtype=torch.float32):
 def times_are(monkeypatch, seconds):
     """Let every form take the seconds of the first entry whose name begins its label."""
 
-    def timed(calls, *, device, seconds=0, cold=False, table=seconds):
+    def timed(calls, *, device, seconds=0, cold=False, race=True, table=seconds):
         for call in calls.values():
             call()
         return {
@@ -327,7 +328,7 @@ def test_the_report_is_printed_when_verbose(capsys):
         "layer", "weight", "alive", "latency", "stored", "what", "runs", "now",
     ]  # fmt: skip
     assert re.search(r"^whole model .* × as fast, .* × smaller$", printed, re.MULTILINE)
-    assert re.search(r"Measured on .+, 1 thread, float32\.$", printed)
+    assert re.search(r"the whole warm, on .+, 1 thread, float32\.$", printed)
     compile_sparse(model, x, **QUICK)
     assert not capsys.readouterr().out
 
@@ -412,3 +413,112 @@ def test_it_is_a_module_with_its_report():
     assert isinstance(compiled, nn.Module)
     assert not compiled.training
     assert str(compiled) == str(compiled.report)
+
+
+class Ordinary(nn.Module):
+    """Two layers with a skip, and an argument that is left out."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(32, 32), nn.Linear(32, 32)
+        sparsify(self)
+
+    def forward(self, x, scale=None):
+        y = self.b(torch.relu(self.a(x)))
+        return x + (y if scale is None else scale * y)
+
+
+def sparsify(model):
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            parameter.data *= torch.rand(parameter.shape) < 0.05
+
+
+def test_an_argument_that_is_left_out_is_traced_as_it_runs():
+    model, x = Ordinary(), torch.randn(4, 32)
+    model.a.weight.data[:7] = 0
+    compiled = compile_sparse(model, x, seconds=0.01, verbose=False)
+    assert "cannot be traced" not in str(compiled)
+    torch.testing.assert_close(compiled(x), model(x))
+
+
+def test_no_gradient_passes_rather_than_a_part_of_it(monkeypatch):
+    times_are(monkeypatch, {"sparse_linear": 0.1, "the chosen forms": 0.2})
+    x = torch.randn(4, 32, requires_grad=True)
+    y = compile_sparse(Ordinary(), x.detach(), verbose=False)(x)
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        y.sum().backward()
+
+
+def test_autocast_meets_the_models_own_precision(monkeypatch):
+    times_are(monkeypatch, {"sparse_linear": 0.1, "the chosen forms": 0.2})
+    model, x = Ordinary(), torch.randn(4, 32)
+    compiled = compile_sparse(model, x, verbose=False)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(compiled(x), compiled.model(x.clone()))
+
+
+def test_view_on_more_rows_than_the_example_had(monkeypatch):
+    class Viewing(Ordinary):
+        def forward(self, x):
+            return self.b(self.a(x).view(-1, 4, 8).view(-1, 32))
+
+    times_are(monkeypatch, {"sparse_linear": 0.1, "the chosen forms": 0.2})
+    model = Viewing()
+    compiled = compile_sparse(model, torch.randn(1, 32), verbose=False)
+    x = torch.randn(5, 32)
+    torch.testing.assert_close(compiled(x), model(x))
+
+
+def test_what_has_no_row_is_named():
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.read, self.out = nn.LSTM(8, 16), nn.Linear(16, 2)
+            sparsify(self)
+
+        def forward(self, x):
+            return self.out(self.read(x)[0])
+
+    text = str(compile_sparse(Recurrent(), torch.randn(3, 1, 8), seconds=0.01, verbose=False))
+    assert re.search(r"read \(LSTM, 1,536 weights, 9\d% zero\) stays dense", text)
+
+
+def test_a_layer_without_weights_is_named():
+    model = perceptron()
+    model[2].weight.data.zero_()
+    text = str(compile_sparse(model, torch.randn(4, 64), seconds=0.01, verbose=False))
+    assert "2 has no weight left: it passes nothing of its input on." in text
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "error", "message"),
+    [
+        (nn.Linear, {}, TypeError, r"expected a model \(nn.Module\), got Linear"),
+        (None, {}, TypeError, "got NoneType"),
+        (perceptron, {"masks": {}}, TypeError, "expected masks as Masks, got dict"),
+        (perceptron, {"forms": None}, TypeError, "expected forms by name, got None"),
+        (perceptron, {"min_gain": "2"}, TypeError, "expected min_gain as a number, got '2'"),
+        (perceptron, {"min_gain": math.nan}, ValueError, "min_gain of at least 1, got nan"),
+        (perceptron, {"seconds": -1}, ValueError, "seconds of at least 0, got -1"),
+        (perceptron, {"tolerance": -1}, ValueError, "tolerance of at least 0, got -1"),
+        (
+            perceptron,
+            {"x": torch.randn(4, 65)},
+            ValueError,
+            "Sequential does not run on the example",
+        ),
+    ],
+)
+def test_what_cannot_be_compiled(model, arguments, error, message):
+    model = model() if model is perceptron else model
+    x = arguments.pop("x", torch.randn(4, 64))
+    with pytest.raises(error, match=message):
+        compile_sparse(model, x, verbose=False, **arguments)
+
+
+def test_a_compiled_model_is_sent_back():
+    with pytest.raises(
+        TypeError, match=r"pass the model from before torch.compile \(model._orig_mod"
+    ):
+        compile_sparse(torch.compile(perceptron()), torch.randn(4, 64))

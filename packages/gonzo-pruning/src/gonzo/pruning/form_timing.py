@@ -22,6 +22,7 @@ def time_forms(
     device: torch.device,
     seconds: float,
     cold: bool = False,
+    race: bool = True,
 ) -> dict[str, float]:
     """Return the median seconds of one call of each.
 
@@ -35,6 +36,8 @@ def time_forms(
         seconds: about how long to measure, beyond the warm-up and at least seven rounds.
         cold: read something else before every call, as the other layers of a model do: a form that
             is fastest on its own weights and code alone may be last to find them again.
+        race: leave out, after seven rounds, what is far behind. Not where ratios are reported: what
+            is timed at other moments meets another machine.
     """
     on_cpu = device.type == "cpu"
     clock = time.thread_time if on_cpu and torch.get_num_threads() == 1 else time.perf_counter
@@ -64,7 +67,7 @@ def time_forms(
             for name, call in racing.items():
                 times[name].append(once(call))
                 spent += times[name][-1]
-            if turn + 1 == _LEAST:
+            if race and turn + 1 == _LEAST:
                 best = min(statistics.median(taken) for taken in times.values())
                 racing = {
                     name: call

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .direct_conv import DirectConv, can_shift
 from .form_timing import time_forms
 from .frozen_copy import stored_bytes
-from .layer_forms import forms_of
+from .layer_forms import MatrixForm, forms_of
 from .output_error import output_error
 from .sparse_conv import SparseConv, can_unfold, matrix_of, rows_seen
 from .speed_report import LayerSpeed
@@ -114,9 +114,13 @@ def choose_form(layers: Layers, name: str, rules: Rules) -> tuple[LayerSpeed, nn
     form = best if best and tried[best] >= rules.min_gain else "dense"
     unit = "row" if isinstance(after, nn.Linear) else "position"
     where = f"{rows} {unit}{'s' * (rows != 1)}"
-    why = _why(form, best, tried, obstacle, 1 - alive, where)
     assert isinstance(before.weight, Tensor)
     assert isinstance(after.weight, Tensor)
+    left = f"the {'×'.join(map(str, after.weight.shape))} that is left" if changed else "dense"
+    why = _why(form, best, tried, obstacle, 1 - alive, f"{left} for {where}", rules.min_gain)
+    chosen = made[form]
+    if rows == 1 and isinstance(chosen, MatrixForm):
+        chosen.in_order = True  # free for one row, and no example shows whether more may differ
     speed = LayerSpeed(
         name=name,
         kind=type(before).__name__,
@@ -136,14 +140,21 @@ def choose_form(layers: Layers, name: str, rules: Rules) -> tuple[LayerSpeed, nn
 
 
 def _why(
-    form: str, best: str, tried: Mapping[str, float], obstacle: str, sparsity: float, where: str
+    form: str,
+    best: str,
+    tried: Mapping[str, float],
+    obstacle: str,
+    sparsity: float,
+    than: str,
+    needed: float,
 ) -> str:
     if form != "dense":
-        return f"{form}: {tried[form]:.2g} × as fast as dense for {where}"
+        return f"{form}: {tried[form]:.2g} × as fast as {than}"
     if obstacle:
         return f"dense: {obstacle}"
     if best:
-        return f"dense: at {sparsity:.0%} sparse best is {best}, {tried[best]:.2g} × as fast"
+        short = f", and {needed:g} × is needed" if tried[best] >= 0.995 else ""
+        return f"dense: at {sparsity:.0%} sparse best is {best}, {tried[best]:.2g} × as fast{short}"
     return f"dense: no form fits, at {sparsity:.0%} sparse"
 
 

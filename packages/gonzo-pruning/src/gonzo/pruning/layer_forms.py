@@ -43,14 +43,20 @@ class MatrixForm(nn.Module):
     """A linear layer in some form; `multiply` is what forms differ in.
 
     A result of two dimensions may be stored by output, others are contiguous.
+
+    Attributes:
+        in_order: make results of two dimensions contiguous, too, for what calls ``view`` on them.
     """
+
+    in_order = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (..., out) for x (..., in)."""
         if x.ndim == 2:
-            return self.multiply(x)
+            y = self.multiply(x)
+            return y.contiguous() if self.in_order else y
         y = self.multiply(x.reshape(-1, x.shape[-1]))
-        return y.reshape(*x.shape[:-1], -1).contiguous()
+        return y.reshape(*x.shape[:-1], y.shape[-1]).contiguous()
 
     def multiply(self, x: Tensor) -> Tensor:
         """Return (rows, out) for x (rows, in)."""

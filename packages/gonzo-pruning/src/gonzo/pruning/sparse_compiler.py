@@ -10,18 +10,28 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .compiler_input import (
+    TOLERANCE,
+    check_example,
+    check_forms,
+    check_model,
+    check_numbers,
+    check_outputs,
+    first_line,
+)
 from .dead_units import Shrunk, remove_dead_units
 from .form_timing import time_forms
 from .frozen_copy import frozen_copy, stored_bytes, tensors_in
 from .layer_choice import Layers, Rules, choose_form
-from .layer_forms import FORMS
+from .layer_forms import FORMS, MatrixForm
 from .machine_name import machine_name
 from .masks import Masks
 from .output_error import output_error
@@ -29,7 +39,6 @@ from .speed_report import LayerSpeed, SpeedReport
 
 __all__ = ["CompiledSparse", "compile_sparse"]
 
-_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 1e-2}
 _DEEPER = 10  # roundings of several layers add up
 _NOISE = 1.02  # a whole model's time is known to about two percent
 _NO_REPORT = SpeedReport((), {}, (), "", 0.0, 0.0, 0, 0, "")
@@ -39,9 +48,9 @@ _ALL, _UNITS = "the chosen forms", "dead units removed alone"
 class CompiledSparse(nn.Module):
     """A model for inference, made by `compile_sparse`, which computes what the dense model does.
 
-    It can be copied, and stays on its device in its dtype. To move or to save it, save the ticket,
-    or the model with its masks, and compile again where it is loaded: forms are chosen for a
-    machine. Its `state_dict` is that of the chosen forms, and loads into no other model.
+    It can be copied. To move or to save it, or for another dtype, save the ticket, or the model
+    with its masks, and compile again where it is loaded: forms are chosen for a machine. Its
+    `state_dict` is that of the chosen forms, and loads into no other model.
 
     Attributes:
         model: with its layers exchanged.
@@ -53,10 +62,24 @@ class CompiledSparse(nn.Module):
         self.model = model
         self.report = report
         self.training = False
+        self._device = next((value.device.type for value in self._tensors()), "cpu")
 
     def forward(self, *arguments: Any) -> Any:
-        """Return what the model returns, up to rounding."""
+        """Return what the model returns, up to rounding, in its own precision.
+
+        Without gradients, which sparse forms do not have. The memory order of an output may differ.
+        """
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return self.forward(*arguments)
+        if torch.is_autocast_enabled(self._device):
+            with torch.autocast(self._device, enabled=False):
+                return self.model(*arguments)
         return self.model(*arguments)
+
+    def _tensors(self) -> Iterator[Tensor]:
+        yield from self.parameters()
+        yield from self.buffers()
 
     def train(self, mode: bool = True) -> CompiledSparse:
         """Refuse to train.
@@ -117,24 +140,28 @@ def compile_sparse(
 
     Raises:
         ValueError: a model without linear layers and convolutions; an unknown form; an example on
-            another device or of another dtype than the weights; masks of another model; outputs
-            that are not finite, or differ from call to call.
-        TypeError: a model that cannot be copied, or that returns no tensor.
+            another device or of another dtype than the weights, or on which the model does not run;
+            masks of another model; outputs that are not finite, or differ from call to call; a
+            number out of its bounds.
+        TypeError: no model, one that cannot be copied, is compiled, or returns no tensor; masks
+            that are no `Masks`.
     """
-    wanted = _check_forms(forms)
-    if min_gain < 1:
-        raise ValueError(f"compile_sparse: expected min_gain of at least 1, got {min_gain}")
+    check_model(model, masks)
+    wanted = check_forms(forms)
+    check_numbers(min_gain, seconds, tolerance)
     arguments = example_input if isinstance(example_input, tuple) else (example_input,)
-    weight = _check_example(model, arguments)
+    weight = check_example(model, arguments)
     if tolerance is None:
-        tolerance = _TOLERANCE[weight.dtype]
+        tolerance = TOLERANCE[weight.dtype]
     dense = frozen_copy(model)
     if masks is not None:
         masks.check(dense)
         masks.apply_(dense)
     with torch.no_grad():
-        expected = _check_outputs(model, dense, arguments)
-        shrunk = remove_dead_units(dense, arguments)
+        expected = check_outputs(model, dense, arguments)
+        shrunk = _checked(
+            remove_dead_units(dense, arguments), dense, arguments, expected, tolerance
+        )
         layers = Layers(dense, shrunk.model, arguments)
         rules = Rules(wanted, min_gain, tolerance, seconds / (len(layers.names) + 1))
         compiled = copy.deepcopy(shrunk.model)
@@ -145,7 +172,7 @@ def compile_sparse(
             if form is not None:
                 compiled = _exchange(compiled, name, form)
         exchanged = any(layer.form != "dense" for layer in found)
-        candidates = {_ALL: compiled} if exchanged else {}
+        candidates = {_ALL: _runnable(compiled, arguments)} if exchanged else {}
         if shrunk.removed:
             candidates[_UNITS] = shrunk.model
         best = _judge(dense, candidates, arguments, expected, rules)
@@ -155,75 +182,31 @@ def compile_sparse(
     return CompiledSparse(best.model, report)
 
 
-def _check_forms(forms: Sequence[str]) -> tuple[str, ...]:
-    wanted = (forms,) if isinstance(forms, str) else tuple(forms)
-    unknown = sorted(set(wanted) - set(FORMS))
-    if unknown:
-        raise ValueError(
-            f"compile_sparse: expected forms out of {', '.join(FORMS)}, got {', '.join(unknown)}"
-        )
-    return wanted
+def _runnable(model: nn.Module, arguments: tuple[Any, ...]) -> nn.Module:
+    """The model, its layers' results contiguous where its own code takes no others."""
+    try:
+        model(*arguments)
+    except Exception:  # whatever it is, `_judge` meets it again and says so
+        for module in model.modules():
+            if isinstance(module, MatrixForm):
+                module.in_order = True
+    return model
 
 
-def _check_example(model: nn.Module, arguments: tuple[Any, ...]) -> Tensor:
-    """Return a weight that speaks for all."""
-    weights = [
-        parameter
-        for module in model.modules()
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
-        for parameter in module.parameters()
-    ]
-    if not weights:
-        raise ValueError(
-            f"compile_sparse: {type(model).__name__} has no linear layer and no convolution, so "
-            "there is nothing to make faster"
-        )
-    weight = weights[0]
-    if weight.dtype not in _TOLERANCE:
-        raise ValueError(
-            f"compile_sparse: expected weights of {', '.join(map(str, _TOLERANCE))}, got "
-            f"{weight.dtype}"
-        )
-    given = list(tensors_in(arguments))
-    if not given:
-        raise TypeError(
-            "compile_sparse: expected a tensor or a tuple of arguments as example_input, got "
-            f"{', '.join(type(argument).__name__ for argument in arguments) or 'an empty tuple'}"
-        )
-    for tensor in given:
-        if tensor.device != weight.device:
-            raise ValueError(
-                f"compile_sparse: the example is on {tensor.device}, the model on {weight.device}; "
-                "move one of them"
-            )
-        if tensor.is_floating_point() and tensor.dtype != weight.dtype:
-            raise ValueError(
-                f"compile_sparse: the example is {tensor.dtype}, the weights are {weight.dtype}; "
-                f"use example.to({weight.dtype})"
-            )
-    return weight
-
-
-def _check_outputs(model: nn.Module, dense: nn.Module, arguments: tuple[Any, ...]) -> Any:
-    """Return what the dense model returns."""
-    expected = dense(*arguments)
-    first, second = (list(tensors_in(y)) for y in (expected, dense(*arguments)))
-    name = type(model).__name__
-    if not first:
-        raise TypeError(f"compile_sparse: {name} returns no tensor that could be compared")
-    for a, b in zip(first, second, strict=True):
-        if a.is_floating_point() and not a.isfinite().all():
-            raise ValueError(
-                f"compile_sparse: {name} returns values that are not finite for the example, so "
-                "that forms cannot be compared; look at its weights, or take another example"
-            )
-        if not torch.equal(a, b):
-            raise ValueError(
-                f"compile_sparse: {name} returns something else at a second call with the same "
-                "example in eval mode, so that forms cannot be compared; does it draw random "
-                "numbers, or keep a state?"
-            )
-    return expected
+def _checked(
+    shrunk: Shrunk, dense: nn.Module, arguments: tuple[Any, ...], expected: Any, tolerance: float
+) -> Shrunk:
+    """The model without dead units, or with them where tracing saw another program than runs."""
+    if not shrunk.removed:
+        return shrunk
+    try:
+        wrong = output_error(shrunk.model(*arguments), expected)
+        problem = f"the output would be wrong by {wrong:.1e}, relative RMS"
+    except Exception as error:  # the model's own code meets layers of other sizes
+        wrong, problem = math.inf, f"without them the model does not run: {first_line(error)}"
+    if wrong <= _DEEPER * tolerance:
+        return shrunk
+    return Shrunk(copy.deepcopy(dense), {}, {}, problem)
 
 
 def _exchange(model: nn.Module, name: str, form: nn.Module) -> nn.Module:
@@ -272,7 +255,7 @@ def _judge(
         else:
             calls[what] = call
     device = next(tensors_in(arguments)).device
-    times = time_forms(calls, device=device, seconds=rules.seconds)
+    times = time_forms(calls, device=device, seconds=rules.seconds, race=False)
     best, fastest = "", min(times.values())
     for what, taken in times.items():
         # Of several that are faster than dense the first, unless another is clearly faster.
@@ -293,11 +276,19 @@ def _report(
         remarks.append(f"Dead units stay: {shrunk.problem}.")
     remarks += [f"Dead units of {name} stay: {why}." for name, why in shrunk.kept.items()]
     remarks += [f"Not used, {what}: {why}." for what, why in best.failures.items()]
+    remarks += [
+        f"{layer.name or 'The model'} has no weight left: it passes nothing of its input on."
+        for layer in found
+        if not layer.density
+    ]
+    remarks += _others(dense, {layer.name for layer in found})
     removed = shrunk.removed if best.what else {}
     if best.what != _ALL:
         found = [_as_dense(layer, best) for layer in found]
     verdict = {
-        "": "The result is the dense model: nothing was faster.",
+        "": "The result is the dense model: nothing was faster."
+        if found
+        else "The result is the dense model: no layer was seen to run, so nothing was tried.",
         _UNITS: "The result is the dense model without its dead units.",
         _ALL: "The result computes the same with these forms.",
     }[best.what]
@@ -312,6 +303,23 @@ def _report(
         bytes_after=stored_bytes(best.model),
         machine=machine_name(weight.device, weight.dtype),
     )
+
+
+def _others(dense: nn.Module, rows: set[str]) -> list[str]:
+    """What is pruned and has no row in the table, so that nobody looks for it there."""
+    remarks, seen = [], set()
+    for name, module in dense.named_modules():
+        weights = [w for w in module.parameters(recurse=False) if w.ndim > 1 and w not in seen]
+        seen.update(weights)
+        count = sum(weight.numel() for weight in weights)
+        zeros = sum(int((weight == 0).sum()) for weight in weights)
+        if name not in rows and zeros > count / 2:
+            remarks.append(
+                f"{name or 'The model'} ({type(module).__name__}, {count:,} weights, "
+                f"{zeros / count:.0%} zero) stays dense: only linear layers and convolutions that "
+                "the example passes through as modules have other forms."
+            )
+    return remarks
 
 
 def _as_dense(layer: LayerSpeed, best: _Best) -> LayerSpeed:

@@ -13,6 +13,7 @@ does to units is followed from the layer that makes them to the layers that read
 from __future__ import annotations
 
 import functools
+import inspect
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -129,7 +130,7 @@ class UnitGraph:
 
     def __init__(self, model: nn.Module, example: tuple[Any, ...]) -> None:
         self._modules = dict(model.named_modules(remove_duplicate=False))
-        graph = fx.symbolic_trace(model)
+        graph = fx.symbolic_trace(model, _left_out(model, example))
         _Shapes(graph).run(*example)
         self._off_limits = dict(_off_limits(model, graph))
         self.units = [
@@ -253,6 +254,17 @@ class _Shapes(fx.Interpreter):
         if isinstance(value, Tensor):
             n.meta["shape"] = value.shape
         return value
+
+
+def _left_out(model: nn.Module, example: tuple[Any, ...]) -> dict[str, Any]:
+    """Arguments that the example leaves at their defaults: tracing would take them for tensors."""
+    signature = inspect.signature(model.forward)
+    given = signature.bind(*example).arguments
+    return {
+        name: parameter.default
+        for name, parameter in signature.parameters.items()
+        if name not in given and parameter.default is not parameter.empty
+    }
 
 
 def positions(layer: nn.Module) -> int | None:

@@ -100,6 +100,9 @@ class Config:
         require(min(self.hidden) >= 1, f"hidden layers of at least 1 unit, got {self.hidden}")
         require(self.steps >= 0, f"steps of at least 0, got {self.steps}")
         require(self.level_steps >= 0, f"level_steps of at least 0, got {self.level_steps}")
+        require(self.batch >= 1, f"batch of at least 1, got {self.batch}")
+        require(self.learning_rate > 0, f"learning_rate above 0, got {self.learning_rate}")
+        require(self.seconds > 0, f"seconds above 0, got {self.seconds}")
 
 
 _TARGETS = [
@@ -258,6 +261,7 @@ def _measure(
             {way: lambda model=model: model(x) for way, model in ways.items()},
             device=x.device,
             seconds=config.seconds,
+            race=False,
         )
         measured |= {f"{way}_{batch}": times["dense"] / times[way] for way in _WAYS}
         measured[f"milliseconds_{batch}"] = 1000 * times["compiled"]
