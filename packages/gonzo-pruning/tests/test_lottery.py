@@ -369,10 +369,13 @@ def test_another_configuration_is_refused(tmp_path):
         other.run()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
+    (tmp_path / "other" / "deep").mkdir()
+    (tmp_path / "other" / "deep" / ".mine.tmp").write_text("half written, by somebody else")
     with pytest.raises(ValueError, match="has files of something else and no config"):
         lottery(tmp_path / "other").run()
     with pytest.raises(ValueError, match="is not the folder of a LotteryRun"):
         LotteryResult.read(tmp_path / "other")
+    assert (tmp_path / "other" / "deep" / ".mine.tmp").exists()
 
 
 def test_damaged_files_say_what_to_do(tmp_path):
@@ -649,3 +652,18 @@ def test_runs_results_and_trials_say_what_they_are(tmp_path):
     assert text.startswith("ticket-01: 80.8 % alive, stopped at ")
     assert ", validation_loss 0." in text
     assert "\n" not in text
+
+
+def test_what_a_kill_after_the_last_write_of_a_trial_leaves(tmp_path, monkeypatch):
+    """The trial is written and its unfinished state still there: the next run removes it."""
+    lottery(tmp_path / "whole", rounds=1, checkpoint_every=4).run()
+
+    def killed(*_):
+        raise InterruptedRunError
+
+    monkeypatch.setattr(RunDirectory, "_forget", killed)
+    with pytest.raises(InterruptedRunError):
+        lottery(tmp_path / "killed", rounds=1, checkpoint_every=4).run()
+    monkeypatch.undo()
+    lottery(tmp_path / "killed", rounds=1, checkpoint_every=4).run()
+    assert content(tmp_path / "killed") == content(tmp_path / "whole")

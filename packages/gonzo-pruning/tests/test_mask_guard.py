@@ -374,3 +374,17 @@ def test_on_a_gpu_and_moved_there():
             model(torch.randn(8, 6, device="cuda")).square().sum().backward()
             optimizer.step()
     assert pruned_numbers(model, masks.to("cuda"), optimizer).count_nonzero() == 0
+
+
+def test_a_parameter_that_is_thawed_later():
+    model = nn.Linear(8, 4)
+    masks = Masks({"weight": torch.rand(4, 8) < 0.5})
+    model.weight.requires_grad_(False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    with guard_masks(model, masks, optimizer):
+        for step in range(4):
+            model.weight.requires_grad_(step > 1)
+            model(torch.randn(3, 8)).square().sum().backward()
+            optimizer.step()
+    assert model.weight[masks["weight"]].all()
+    assert not model.weight[~masks["weight"]].any()

@@ -210,16 +210,15 @@ class LotteryRun:
                 yield self._trial(kind, number, replicate)
 
     def _open(self) -> None:
-        self.files.sweep()
         config = self._config()
         found = self.files.config()
         if found is None:
-            begun = {"drawn.safetensors", "plan.txt"}
-            if self.files.path.is_dir() and {p.name for p in self.files.path.iterdir()} - begun:
+            if self.files.strangers({"drawn.safetensors", "plan.txt"}):
                 raise ValueError(
                     f"{self.files.path} has files of something else and no config.json; "
                     "name an empty folder"
                 )
+            self.files.sweep()
             initial = self._networks.initial
             self.files.begin({**config, "made_by": versions()}, str(self.plan), initial)
             return
@@ -233,6 +232,7 @@ class LotteryRun:
                 + "\n  ".join(differing)
                 + "\ngo on with that configuration, or name another folder"
             )
+        self.files.sweep()
         if self.files.has("drawn"):
             self._networks.check_began(self.files.tensors("drawn"))
         else:

@@ -100,8 +100,12 @@ class MaskGuard:
             hook = applied.mask_gradient
             if parameter.grad is not None:
                 hook(parameter)
-            if parameter.requires_grad:
+            # A frozen parameter may be thawed later; torch takes hooks of those that learn alone.
+            learns = parameter.requires_grad
+            if parameter.is_floating_point():
+                parameter.requires_grad_(True)
                 self._handles.append(parameter.register_post_accumulate_grad_hook(hook))
+                parameter.requires_grad_(learns)
 
     def watch(self, optimizer: torch.optim.Optimizer) -> None:
         """Mask the state of ``optimizer`` and look after what its steps do.

@@ -36,6 +36,8 @@ from .trials import Trial, trial_name
 
 __all__ = ["RunDirectory", "model_state", "starting_file"]
 
+_FOLDERS = ("masks", "trained", "trials", "unfinished")
+
 
 def model_state(model: nn.Module) -> dict[str, Tensor]:
     """Return copies of all parameters and buffers, on the CPU, each with memory of its own.
@@ -116,11 +118,7 @@ class RunDirectory:
     def write_trial(self, trial: Trial) -> None:
         """Finish a trial: its unfinished state goes."""
         self._write(self.path / "trials" / f"{trial.name}.json", trial.to_json().encode())
-        self.unfinished(trial.name).unlink(missing_ok=True)
-        if self.unfinished(trial.name).parent.is_dir() and not any(
-            self.unfinished(trial.name).parent.iterdir()
-        ):
-            self.unfinished(trial.name).parent.rmdir()
+        self._forget(trial.name)
 
     def masks(self, number: int) -> Masks:
         """The masks of a round from 1."""
@@ -197,10 +195,30 @@ class RunDirectory:
         torch.save(state, buffer)
         self._write(path, buffer.getvalue())
 
+    def strangers(self, own: set[str]) -> list[str]:
+        """Names in the folder other than ``own`` and their half-written versions."""
+        if not self.path.is_dir():
+            return []
+        names = sorted(path.name for path in self.path.iterdir())
+        half = tuple(f".{name}." for name in (*own, "config.json"))
+        return [
+            n for n in names if n not in own and not (n.startswith(half) and n.endswith(".tmp"))
+        ]
+
     def sweep(self) -> None:
-        """Remove what a process left half written when it was killed."""
-        for path in self.path.rglob(".*.tmp"):
-            path.unlink(missing_ok=True)
+        """Remove what a killed process left of this run, half written or done with; no more."""
+        for folder in (self.path, *(self.path / name for name in _FOLDERS)):
+            for path in folder.glob(".*.tmp"):
+                path.unlink(missing_ok=True)
+        for path in (self.path / "trials").glob("*.json"):
+            self._forget(path.stem)
+
+    def _forget(self, name: str) -> None:
+        """Remove the unfinished state of a finished trial, and the folder after the last."""
+        path = self.unfinished(name)
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir() and not any(path.parent.iterdir()):
+            path.parent.rmdir()
 
     def _remedy(self, name: str) -> str:
         """How ``name.safetensors`` is made again."""
