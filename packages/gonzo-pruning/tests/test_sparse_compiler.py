@@ -512,9 +512,9 @@ def test_a_layer_without_weights_is_named():
 )
 def test_what_cannot_be_compiled(model, arguments, error, message):
     model = model() if model is perceptron else model
-    x = arguments.pop("x", torch.randn(4, 64))
+    arguments = {"x": torch.randn(4, 64), **arguments}
     with pytest.raises(error, match=message):
-        compile_sparse(model, x, verbose=False, **arguments)
+        compile_sparse(model, arguments.pop("x"), verbose=False, **arguments)
 
 
 def test_a_compiled_model_is_sent_back():

@@ -35,7 +35,7 @@ def check_model(model: Any, masks: Any) -> None:
         raise TypeError(f"compile_sparse: expected a model (nn.Module), got {got}{hint}")
     if hasattr(model, "_orig_mod") or isinstance(model, torch.jit.ScriptModule):
         raise TypeError(
-            f"compile_sparse: a {type(model).__name__} does not show its layers; pass the model "
+            f"compile_sparse: {type(model).__name__} does not show its layers; pass the model "
             "from before torch.compile (model._orig_mod) or torch.jit"
         )
     if masks is not None and not isinstance(masks, Masks):
@@ -62,7 +62,7 @@ def check_forms(forms: Sequence[str]) -> tuple[str, ...]:
     if forms is None:
         raise TypeError("compile_sparse: expected forms by name, got None; leave it out for all")
     wanted = (forms,) if isinstance(forms, str) else tuple(forms)
-    unknown = sorted(set(wanted) - set(FORMS))
+    unknown = sorted(map(str, set(wanted) - set(FORMS)))
     if unknown:
         raise ValueError(
             f"compile_sparse: expected forms out of {', '.join(FORMS)}, got {', '.join(unknown)}"

@@ -336,7 +336,10 @@ def _as_dense(layer: LayerSpeed, best: _Best) -> LayerSpeed:
         layer,
         shape_after=shape,
         form="dense",
-        why="dense: see why below" if layer.form != "dense" else layer.why,
+        # What was said of a smaller layer does not hold of this one.
+        why=layer.why
+        if layer.form == "dense" and shape == layer.shape_after
+        else "dense: see why below",
         seconds_after=layer.seconds_before if shape == layer.shape else small,
         bytes_after=stored_bytes(after),
     )
